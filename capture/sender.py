@@ -1,0 +1,454 @@
+"""How a Python bridge delivers its frames: sessions, credits, and coming back after the daemon went away.
+
+Works on arrays and `capture.wire` messages over one ZeroMQ DEALER socket. Knows nothing of engines, nor of what the
+daemon does with a frame. There is no thread of our own: every call first reads what has arrived, ZeroMQ's own thread
+keeps the connection alive, and nothing is ever queued beyond the credits that the daemon granted.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time as clock
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+from zmq.utils.monitor import recv_monitor_message
+
+from capture import wire
+from capture.connection import DEFAULT_ENDPOINT, endpoint_port, read_connection
+from capture.conventions import check_handedness
+from capture.errors import FrameError, ProtocolError, SenderError, UserError
+from capture.frame import Camera, Conventions, Descriptor, Entity
+
+log = logging.getLogger("realmaster.bridge")
+
+STALL_SECONDS = 120.0
+"""How long a lossless send waits for a daemon that is there but returns no credit."""
+
+GOODBYE_SECONDS = 10.0
+"""How long close() waits for the daemon to finish with the last frames."""
+
+_HEARTBEAT_MS = 1000
+_PATIENCE_MS = 5000
+_TOKEN_SECONDS = 3.0
+_MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
+
+@dataclass
+class SenderStats:
+    """What became of the frames of one sender, over all its sessions."""
+
+    sent: int = 0
+    """Frames handed to ZeroMQ."""
+    dropped: int = 0
+    """Frames not sent: no credit in live mode."""
+    lost: int = 0
+    """Frames sent whose credit had not come back when the daemon went away."""
+    acknowledged: int | None = None
+    """Serial of the last frame that the daemon has safely recorded."""
+
+
+class FrameSender:
+    """Sends frames to the daemon; one thread at a time.
+
+    endpoint: "tcp://HOST:PORT"; by default the environment variable REALMASTER_ENDPOINT, else port 5790 here.
+    channels: descriptors of everything that `send` may be given.
+    mode: "live" never blocks: without credit a frame is dropped and counted, and the next one tells how many.
+        "lossless" waits for credit, so the engine's clock waits too. The daemon may impose one of them.
+    token: by default the environment variable REALMASTER_TOKEN, else the daemon's connection file.
+    capabilities: names of the control messages that the caller obeys (see `controls`).
+    connect_timeout: seconds to wait for the daemon, at the start and, lossless, whenever it goes away. With 0 a live
+        sender starts without a daemon and drops frames until there is one.
+
+    Raises SenderError when no daemon answers in time or it refuses the session, here and in every method.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        engine: str,
+        game: str = "",
+        channels: Sequence[Descriptor],
+        conventions: Conventions | None = None,
+        fps: float = 24.0,
+        legend: Mapping[str, Mapping[int, str]] | None = None,
+        mode: str = "live",
+        token: str | None = None,
+        capabilities: Sequence[str] = (),
+        connect_timeout: float = 10.0,
+    ) -> None:
+        if mode not in wire.MODES:
+            raise SenderError(f"The mode is {mode!r}, but must be live or lossless.")
+        self.endpoint = endpoint or os.environ.get("REALMASTER_ENDPOINT") or DEFAULT_ENDPOINT
+        endpoint_port(self.endpoint)
+        self.mode = mode
+        self.stats = SenderStats()
+        self.goodbye: wire.Goodbye | None = None
+        self._descriptors = {descriptor.name: descriptor for descriptor in channels}
+        self._token = token or os.environ.get("REALMASTER_TOKEN")
+        self._connect_timeout = connect_timeout
+        self._hello = wire.Hello(
+            session="0" * 32,
+            token="",
+            engine=engine,
+            game=game,
+            conventions=conventions if conventions is not None else Conventions(),
+            fps=fps,
+            mode=mode,
+            channels=tuple(channels),
+            legend={channel: dict(names) for channel, names in (legend or {}).items()},
+            capabilities=tuple(capabilities),
+        )
+        _own_check(self._hello)
+        self._welcome: wire.Welcome | None = None
+        self._credit = 0
+        self._in_flight = 0
+        self._missed = 0  # frames dropped or lost since the last one sent
+        self._next_serial = 0
+        self._controls: list[wire.Control] = []
+        self._failure: SenderError | None = None
+        self._connected = False
+        self._hello_due = math.inf  # when to say hello, in clock.monotonic() seconds; inf when not due
+        self._token_deadline = 0.0
+        self._trouble: SenderError | None = None  # why the last hello had no valid token
+        self._closed = False
+        self._open_socket()
+        try:
+            if connect_timeout > 0:
+                self._wait_for_daemon(connect_timeout)
+        except BaseException:
+            self._close_socket()
+            raise
+
+    @property
+    def credit(self) -> int:
+        """Frames that may be sent now."""
+        return self._credit
+
+    @property
+    def connected(self) -> bool:
+        """Whether the daemon has welcomed the present session."""
+        self._pump()
+        return self._welcome is not None
+
+    def send(
+        self,
+        camera: Camera | None,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        time: float,
+        serial: int | None = None,
+        serials: Mapping[str, int] | None = None,
+        flags: Sequence[str] = (),
+        entities: Sequence[Entity] = (),
+        capture_time: float | None = None,
+    ) -> bool:
+        """Sends one frame; False when it was dropped for lack of credit (live mode only).
+
+        camera: as the engine has it, in the session's conventions.
+        arrays: by channel name, raw, with the dtype and components announced; copied before this returns.
+        time: engine seconds.  serial: the engine's frame number, rising; by default the number of this call, so that
+        dropped frames leave a gap.  serials: serial of a channel that was rendered with another frame.
+        Raises FrameError for arrays that do not fit their descriptors, SenderError when the daemon cannot take it.
+        """
+        self._check_open()
+        serial = self._next_serial if serial is None else int(serial)
+        if serial < self._next_serial:
+            raise FrameError(f"frame serial {serial} must be greater than the one before, {self._next_serial - 1}.")
+        if not math.isfinite(time):
+            raise FrameError(f"frame {serial} has the time {time}, but it must be a finite number of seconds.")
+        parts = self._parts(arrays, serial, serials or {})
+        if camera is not None:
+            check_handedness(camera, self._hello.conventions)
+        self._next_serial = serial + 1
+        message = wire.FrameMessage(
+            serial=serial,
+            time=time,
+            camera=camera,
+            parts=parts,
+            flags=tuple(flags),
+            entities=tuple(entities),
+            capture_time=clock.monotonic() if capture_time is None else capture_time,
+        )
+        self._pump()
+        while True:
+            if self._mode == "lossless":
+                self._wait_for_credit()
+            if self._ready() and self._deliver(self._accepted(message)):
+                break
+            if self._mode == "live":
+                self.stats.dropped += 1
+                self._missed += 1
+                return False
+            self._pump(0.05)  # the connection broke this very moment, or its buffer is full
+        self._credit -= 1
+        self._in_flight += 1
+        self._missed = 0
+        self.stats.sent += 1
+        return True
+
+    def skip(self) -> bool:
+        """True when the next frame could not be sent now: it is counted as dropped and takes a serial, and the
+        caller need not read it back. Always False in lossless mode."""
+        self._check_open()
+        self._pump()
+        if self._mode == "lossless" or self._ready():
+            return False
+        self._next_serial += 1
+        self.stats.dropped += 1
+        self._missed += 1
+        return True
+
+    def event(self, name: str, *, time: float = 0.0, **data: Any) -> bool:
+        """Tells the daemon of an event (see capture.wire.EVENTS) at engine `time`; False when it is not there."""
+        self._check_open()
+        self._pump()
+        return self._welcome is not None and self._deliver(wire.Event(name, time, data))
+
+    def controls(self) -> list[wire.Control]:
+        """Control messages that arrived since the last call, oldest first."""
+        self._check_open()
+        self._pump()
+        arrived, self._controls = self._controls, []
+        return arrived
+
+    def close(self, timeout: float = GOODBYE_SECONDS) -> None:
+        """Says bye and waits up to `timeout` seconds for the goodbye, then left in `self.goodbye`. Never raises
+        for a daemon that is gone."""
+        if self._closed:
+            return
+        try:
+            if self._welcome is not None and self._deliver(wire.Bye()):
+                deadline = clock.monotonic() + timeout
+                while self.goodbye is None and self._welcome is not None and clock.monotonic() < deadline:
+                    self._pump(0.05)
+        except UserError:
+            pass
+        finally:
+            self._close_socket()
+
+    def __enter__(self) -> FrameSender:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After an error, and above all after Ctrl-C, nobody wants to wait for long.
+        self.close(GOODBYE_SECONDS if kind is None else 1.0)
+
+    @property
+    def _mode(self) -> str:
+        return self.mode if self._welcome is None else self._welcome.mode
+
+    def _parts(
+        self, arrays: Mapping[str, NDArray[Any]], serial: int, serials: Mapping[str, int]
+    ) -> tuple[wire.Part, ...]:
+        if not arrays:
+            raise FrameError("a frame needs at least one channel.")
+        parts = []
+        for name, array in arrays.items():
+            descriptor = self._descriptors.get(name)
+            if descriptor is None:
+                raise FrameError(f"channel {name} was not announced: add its descriptor to FrameSender(channels=...).")
+            array = np.asarray(array)
+            if array.dtype.name != descriptor.dtype:
+                raise FrameError(f"channel {name} has dtype {array.dtype}, but its descriptor says {descriptor.dtype}.")
+            descriptor.with_shape(array.shape)
+            parts.append(wire.Part(name, int(serials.get(name, serial)), array))
+        return tuple(parts)
+
+    def _ready(self) -> bool:
+        return self._welcome is not None and self._credit > 0
+
+    def _accepted(self, message: wire.FrameMessage) -> wire.FrameMessage:
+        """The message as the present session takes it: accepted channels only, with the count of missed frames."""
+        assert self._welcome is not None
+        channels = self._welcome.channels
+        parts = tuple(part for part in message.parts if part.channel in channels)
+        if not parts:
+            raise SenderError(
+                f"The daemon takes none of the channels {', '.join(part.channel for part in message.parts)}, "
+                f"only {', '.join(channels)}."
+            )
+        size = sum(part.array.nbytes for part in parts)
+        if size > self._welcome.max_frame_bytes:
+            raise SenderError(
+                f"A frame of {size} bytes exceeds the {self._welcome.max_frame_bytes} that the daemon takes: "
+                "send a lower resolution or fewer channels."
+            )
+        return replace(message, parts=parts, dropped_before=self._missed)
+
+    def _wait_for_credit(self) -> None:
+        start = clock.monotonic()
+        while not self._ready():
+            if self._welcome is None:
+                self._wait_for_daemon(self._connect_timeout)
+                start = clock.monotonic()
+            elif clock.monotonic() - start > STALL_SECONDS:
+                raise SenderError(
+                    f"The daemon at {self.endpoint} has taken no frame for {STALL_SECONDS:.0f} seconds: "
+                    "see its log, then restart it."
+                )
+            else:
+                self._pump(0.1)
+
+    def _wait_for_daemon(self, timeout: float) -> None:
+        deadline = clock.monotonic() + timeout
+        while self._welcome is None:
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                if self._connected and self._trouble is not None:
+                    raise self._trouble
+                if not self._connected:
+                    what = f"No daemon answers at {self.endpoint}"
+                else:
+                    what = f"What listens at {self.endpoint} does not answer as a realmaster daemon"
+                raise SenderError(f"{what} (waited {timeout:g} s): start one with `realmaster daemon`.")
+            self._pump(min(left, 0.1))
+
+    def _open_socket(self) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 500)
+        self._socket.setsockopt(zmq.SNDHWM, 16)
+        self._socket.setsockopt(zmq.RCVHWM, 256)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, wire.Limits.header_bytes)
+        # IMMEDIATE: what was meant for a daemon that is gone must not reach its successor ahead of our hello.
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _PATIENCE_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TTL, _PATIENCE_MS)
+        self._monitor = self._socket.get_monitor_socket(_MONITORED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._socket.connect(self.endpoint)
+
+    def _close_socket(self) -> None:
+        self._closed = True
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close()
+        self._context.term()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SenderError("The sender is closed: make a new FrameSender.")
+
+    def _pump(self, wait: float = 0.0) -> None:
+        """Reads everything that has arrived, waiting up to `wait` seconds for something; says hello when due."""
+        ready = dict(self._poller.poll(round(wait * 1000)))
+        # Messages before news of the connection: what the old daemon still said belongs to the old session.
+        while self._socket in ready:
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._receive(parts)
+        while self._monitor in ready:
+            try:
+                news = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._end_session()
+            self._connected = news["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._hello_due = clock.monotonic() if self._connected else math.inf
+            self._token_deadline = clock.monotonic() + _TOKEN_SECONDS
+        if self._connected and clock.monotonic() >= self._hello_due:
+            self._say_hello()
+        if self._failure is not None:
+            raise self._failure
+
+    def _say_hello(self) -> None:
+        try:
+            token = self._token if self._token is not None else read_connection(self.endpoint).token
+        except SenderError as error:
+            self._token_trouble(error)
+            return
+        self._hello = replace(self._hello, session=uuid.uuid4().hex, token=token)
+        self._hello_due = math.inf if self._deliver(self._hello) else clock.monotonic() + 0.1
+
+    def _end_session(self) -> None:
+        self.stats.lost += self._in_flight
+        self._missed += self._in_flight
+        self._in_flight = 0
+        self._credit = 0
+        self._welcome = None
+
+    def _deliver(self, message: wire.Message) -> bool:
+        """Hands a message to ZeroMQ without waiting; False when there is no connection or its buffer is full."""
+        try:
+            # Copying lets the engine reuse its arrays at once, at about a millisecond per 10 MB.
+            self._socket.send_multipart(wire.encode(message), zmq.NOBLOCK, copy=True)
+        except zmq.Again:
+            return False
+        return True
+
+    def _receive(self, parts: list[bytes]) -> None:
+        try:
+            message = wire.decode(parts)
+        except ProtocolError as error:
+            self._failure = SenderError(f"What listens at {self.endpoint} is not a realmaster daemon: {error}")
+            return
+        if isinstance(message, wire.Welcome):
+            if message.session == self._hello.session and self._hello_due == math.inf:
+                self._welcome = message
+                self._trouble = None
+                self._credit = message.credit
+        elif isinstance(message, wire.Error):
+            self._refused(message)
+        elif self._welcome is None:
+            pass  # left over from an earlier session
+        elif isinstance(message, wire.Credit):
+            self._credit += message.n
+            self._in_flight = max(0, self._in_flight - message.n)
+            if message.recorded is not None:
+                self.stats.acknowledged = message.recorded
+        elif isinstance(message, wire.Control):
+            self._controls.append(message)
+        elif isinstance(message, wire.Goodbye):
+            self.goodbye = message
+            self._in_flight = 0
+            self._end_session()
+
+    def _refused(self, error: wire.Error) -> None:
+        if error.code == "no_session":
+            # The daemon forgot us although the connection lives on; not at once, lest two peers argue in a loop.
+            self._end_session()
+            self._hello_due = min(self._hello_due, clock.monotonic() + 0.2)
+        elif error.code == "token":
+            self._end_session()
+            self._token_trouble(SenderError(f"The daemon at {self.endpoint} refuses: {error.sentence}"))
+        elif error.fatal:
+            self._end_session()
+            self._failure = SenderError(f"The daemon at {self.endpoint} refuses: {error.sentence}")
+        else:
+            log.warning("the daemon at %s: %s", self.endpoint, error.sentence)
+
+    def _token_trouble(self, error: SenderError) -> None:
+        """A daemon that has just started may not have written its file yet; a token that was given is final."""
+        if self._token is None and clock.monotonic() < self._token_deadline:
+            self._trouble = error
+            self._hello_due = clock.monotonic() + 0.2
+        else:
+            self._hello_due = math.inf
+            self._failure = error
+
+
+def _own_check(hello: wire.Hello) -> None:
+    """Finds at the sender what the daemon would refuse."""
+    try:
+        wire.decode(wire.encode(hello))
+    except ProtocolError as error:
+        raise SenderError(f"The session cannot be announced: {error}") from None

@@ -1,0 +1,202 @@
+"""A frame as records and back.
+
+Works on `Frame` and the record bytes of one frame. Knows nothing of folders; files only as something to read from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capture import codecs
+from capture.errors import FrameError, TakeDamagedError, TakeError
+from capture.frame import Camera, Channel, Conventions, Descriptor, Entity, Frame
+from capture.records import (
+    HEADER_BYTES,
+    Kind,
+    Record,
+    RecordFile,
+    RecordHeader,
+    check_payload,
+    pack_map,
+    record,
+    unpack_map,
+)
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """A frame ready to be written: its metadata and its channels' payloads. Small enough to be kept in a ring."""
+
+    serial: int
+    time: float
+    metadata: dict[str, Any]
+    """The METADATA map without "index", which the take gives."""
+    channels: tuple[tuple[Descriptor, int, str, bytes], ...]
+    """(descriptor, serial, codec, payload)."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all payloads."""
+        return sum(len(data) for *_, data in self.channels)
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        return tuple(descriptor for descriptor, *_ in self.channels)
+
+    def records(self, index: int) -> list[bytes | memoryview]:
+        """The frame's records as frame `index` of a take, COMMIT last."""
+        place: dict[str, Any] = {"frame": index, "time": self.time}
+        metadata = pack_map({"index": index} | self.metadata)
+        parts = record(Kind.METADATA, metadata, serial=self.serial, codec="msgpack", **place)
+        for descriptor, serial, codec, data in self.channels:
+            parts += record(
+                Kind.CHANNEL,
+                data,
+                serial=serial,
+                channel=descriptor.name,
+                codec=codec,
+                raw_length=descriptor.nbytes,
+                **place,
+            )
+        size = sum(len(part) for part in parts)
+        return parts + record(Kind.COMMIT, serial=self.serial, raw_length=size, **place)
+
+
+def encode_frame(frame: Frame, codec_of: Mapping[str, str] | None = None) -> EncodedFrame:
+    """Encode every channel; safe to call from many threads.
+
+    codec_of: codec by channel name where it is not `capture.codecs.default_codec`.
+    Raises TakeError when serial or time cannot be written, or a codec does not take its channel.
+    """
+    for what, serial in (("frame", frame.serial), *((f"channel {n}", c.serial) for n, c in frame.channels.items())):
+        if not isinstance(serial, int | np.integer) or not 0 <= serial < 2**64:
+            raise TakeError(f"the serial of {what} is {serial!r}, but must be an integer from 0 to 2^64 - 1.")
+    if not math.isfinite(frame.time):
+        raise TakeError(f"the time of frame {frame.serial} is {frame.time}, but must be finite seconds.")
+    channels = []
+    for name, channel in frame.channels.items():
+        codec = (codec_of or {}).get(name) or codecs.default_codec(channel.descriptor)
+        try:
+            payload = codecs.encode(codec, channel.data)
+        except ValueError as error:
+            raise TakeError(f"channel {name} cannot be recorded: {error}.") from None
+        channels.append((channel.descriptor, int(channel.serial), codec, payload))
+    metadata = {
+        "serial": int(frame.serial),
+        "time": float(frame.time),
+        "capture_time": None if frame.capture_time is None else float(frame.capture_time),
+        "dropped_before": int(frame.dropped_before),
+        "flags": list(frame.flags),
+        "camera": None if frame.raw_camera is None else frame.raw_camera.to_dict(),
+        "entities": [entity.to_dict() for entity in frame.entities],
+        "channels": [channel.descriptor.to_dict() for channel in frame.channels.values()],
+    }
+    return EncodedFrame(int(frame.serial), float(frame.time), metadata, tuple(channels))
+
+
+def decode_frame(encoded: EncodedFrame, index: int, conventions: Conventions) -> Frame:
+    """The frame of an `EncodedFrame`, channels decoded when first read; for clips that never were on disk."""
+    data = b"".join(encoded.records(index))
+    return frame_from_bytes(data, "memory", 0, index, conventions)
+
+
+def read_frame(file: RecordFile, start: int, end: int, index: int, conventions: Conventions) -> Frame:
+    """Frame `index` of a take, whose records are bytes [start, end) of `file`; channels decoded when first read.
+
+    Raises TakeDamagedError naming file and frame when these bytes are not that frame; a damaged channel raises it
+    when it is read.
+    """
+    return frame_from_bytes(file.read(start, end - start), file.path.name, start, index, conventions)
+
+
+def frame_from_bytes(data: bytes, file_name: str, start: int, index: int, conventions: Conventions) -> Frame:
+    """`read_frame` on bytes that were read before."""
+    view = memoryview(data)
+    records = _split(view, start)
+    if records is None or not records or records[0].header.kind != Kind.METADATA:
+        raise TakeDamagedError(_sentence(file_name, index, "its records are cut or overwritten"))
+    if any(found.header.frame != index for found in records):
+        raise TakeDamagedError(_sentence(file_name, index, f"frame {records[0].header.frame} is in its place"))
+    payloads = [view[found.payload_at - start : found.end - start] for found in records]
+    metadata = check_payload(file_name, records[0], payloads[0])
+    try:
+        values = unpack_map(metadata)
+        descriptors = {values_["name"]: Descriptor.from_dict(values_) for values_ in values["channels"]}
+        stored: dict[str, Channel] = {}
+        for found, payload in zip(records, payloads, strict=True):
+            if found.header.kind == Kind.CHANNEL:
+                name = found.header.channel
+                stored[name] = StoredChannel(descriptors[name], found, payload, file_name)
+        missing = descriptors.keys() - stored.keys()
+        if missing:
+            raise ValueError(f"channel {min(missing)} is missing")
+        camera = values["camera"]
+        return Frame(
+            index,
+            values["serial"],
+            values["time"],
+            None if camera is None else Camera.from_dict(camera),
+            stored,
+            conventions,
+            flags=values["flags"],
+            entities=[Entity.from_dict(entity) for entity in values["entities"]],
+            dropped_before=values["dropped_before"],
+            capture_time=values["capture_time"],
+        )
+    except (KeyError, TypeError, ValueError, FrameError) as error:
+        raise TakeDamagedError(_sentence(file_name, index, f"its metadata is wrong ({error})")) from None
+
+
+class StoredChannel(Channel):
+    """A channel whose array is decoded when `data` is first read; the array is read-only."""
+
+    def __init__(self, descriptor: Descriptor, found: Record, payload: memoryview, file_name: str) -> None:
+        self.descriptor = descriptor
+        self.serial = found.header.serial
+        self.codec = found.header.codec
+        self._found = found
+        self._payload = payload
+        self._file_name = file_name
+
+    def __repr__(self) -> str:
+        return f"StoredChannel({self.descriptor.name}, codec={self.codec}, serial={self.serial})"
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on disk."""
+        return len(self._payload)
+
+    @cached_property
+    def data(self) -> NDArray[Any]:  # type: ignore[override]
+        """The array as sent; TakeDamagedError names file and frame when its bytes are damaged."""
+        check_payload(self._file_name, self._found, self._payload)
+        try:
+            array = codecs.decode(self.codec, self._payload, self.descriptor.dtype, self.descriptor.shape)
+        except ValueError as error:
+            what = f"channel {self.descriptor.name} cannot be decoded: {error}"
+            raise TakeDamagedError(_sentence(self._file_name, self._found.header.frame, what)) from None
+        array.flags.writeable = False
+        return array
+
+
+def _split(view: memoryview, start: int) -> Sequence[Record] | None:
+    """The records that fill `view` exactly, or None."""
+    records, at = [], 0
+    while at < len(view):
+        header = RecordHeader.unpack(view[at : at + HEADER_BYTES])
+        if header is None:
+            return None
+        records.append(Record(header, start + at))
+        at += HEADER_BYTES + header.length
+    return records if at == len(view) else None
+
+
+def _sentence(file_name: str, index: int, what: str) -> str:
+    return f"{file_name}: frame {index}: {what}; `realmaster takes verify` lists everything that is damaged."

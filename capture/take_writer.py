@@ -1,0 +1,407 @@
+"""Recording a take: frames in, an append-only folder out.
+
+Works on frames (or frames that were encoded before, on other threads) and one take folder. Knows nothing of sockets
+and of reading takes. Everything that `append` acknowledged by returning is with the operating system: it survives
+`kill -9` of this process, and loss of power once it is a second old.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import math
+import os
+import shutil
+import time as clock
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from capture.codecs import CODECS, default_codec
+from capture.errors import TakeError
+from capture.frame import Conventions, Descriptor, Frame
+from capture.records import Kind, pack_map, record
+from capture.take_folder import (
+    EVENTS,
+    FORMAT,
+    SESSION_KEYS,
+    VERSION,
+    FrameLocation,
+    WriteLock,
+    plain,
+    segment_name,
+    write_index,
+    write_manifest,
+)
+from capture.take_frames import EncodedFrame, encode_frame
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WriterSettings:
+    """What recording seldom needs changed."""
+
+    segment_bytes: int = 10**9
+    """A new segment file begins when the next frame would make the file larger than this."""
+    reserve_bytes: int = 64 * 2**20
+    """The take stops cleanly when the disk would have less free space than this."""
+    sync_seconds: float = 1.0
+    """At most so much recording is lost when the power fails."""
+    codecs: Mapping[str, str] = field(default_factory=dict)
+    """Codec by channel name where it is not `capture.codecs.default_codec`."""
+
+
+class TakeWriter:
+    """One take being recorded; use it as a context manager or call `close`. One thread at a time.
+
+    path: folder to be made; it must not exist or be empty.
+    descriptors: channels that the session announced (a frame may bring others, or other sizes).
+    legend: {channel: {id: name}}, e.g. {"segmentation": {1: "road"}}.
+    metadata: anything that JSON can hold, for people and tools.
+    preview: whether `close` makes preview.mp4 (some seconds for a long take).
+
+    Raises TakeError when the folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        conventions: Conventions,
+        descriptors: Sequence[Descriptor],
+        engine: str,
+        game: str = "",
+        fps: float = 24.0,
+        legend: Mapping[str, Mapping[int, str]] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        preview: bool = True,
+        settings: WriterSettings | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.frames = 0
+        """Frames committed."""
+        self.bytes = 0
+        """Bytes in all segment files."""
+        self.last_serial: int | None = None
+        """Serial of the last committed frame: what may be acknowledged to the bridge."""
+        self.closed = False
+        self.stopped: str | None = None
+        """The sentence that says why the take stopped by itself, e.g. the disk is full."""
+        self._settings = settings or WriterSettings()
+        self._preview = preview
+        if not math.isfinite(fps) or fps <= 0:
+            raise TakeError(f"take {self.path.name}: fps is {fps}, but must be a positive number.")
+        unknown = [name for name in self._settings.codecs.values() if name not in CODECS]
+        if unknown:
+            raise TakeError(f"codec {unknown[0]!r} is unknown, known are {', '.join(CODECS)}.")
+        self._manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "state": "open",
+            "id": uuid.uuid4().hex,
+            "created": _now(),
+            "engine": engine,
+            "game": game,
+            "fps": float(fps),
+            "conventions": conventions.to_dict(),
+            "legend": plain(legend or {}),
+            "metadata": plain(metadata or {}),
+            "channels": [self._channel_entry(descriptor) for descriptor in descriptors],
+        }
+        self._locations: dict[int, FrameLocation] = {}
+        self._segments: list[dict[str, Any]] = []
+        self._descriptors = {descriptor.name: descriptor for descriptor in descriptors}
+        self._shapes: tuple[Descriptor, ...] | None = None
+        self._first_time = self._last_time = math.nan
+        self._dropped = self._desync = self._events = 0
+        self._segment_fd = self._events_fd = -1
+        self._synced = clock.monotonic()
+        self._syncing: Future[None] | None = None
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="take-sync")
+        self._begin()
+
+    def __enter__(self) -> TakeWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def encode(self, frame: Frame) -> EncodedFrame:
+        """Compress a frame without writing it; safe to call from many threads while another one appends."""
+        return encode_frame(frame, self._settings.codecs)
+
+    def append(self, frame: Frame | EncodedFrame) -> int:
+        """Commit one frame and return its position in the take.
+
+        When it returns, the frame survives the death of this process. The frame's own `index` is not used: a take
+        counts its frames from 0. Serial gaps, clocks that go backwards and changed descriptors become events.
+
+        Raises TakeError when the take is closed or the disk full; then the take has been closed cleanly and every
+        frame so far is readable.
+        """
+        if self.closed:
+            raise TakeError(self.stopped or f"take {self.name} is closed: begin a new one.")
+        encoded = frame if isinstance(frame, EncodedFrame) else self.encode(frame)
+        parts = encoded.records(self.frames)
+        size = sum(len(part) for part in parts)
+        try:
+            self._check_space(size)
+            segment = self._segments[-1]
+            if segment["frames"] and segment["bytes"] + size > self._settings.segment_bytes:
+                self._end_segment()
+                self._begin_segment()
+                segment = self._segments[-1]
+            self._note_changes(encoded)
+            start = segment["bytes"]
+            _write(self._segment_fd, parts)
+            self._sync_sometimes()
+        except OSError as error:
+            raise self._stop(error) from None
+        segment["bytes"] += size
+        segment["frames"] += 1
+        self.bytes += size
+        self._locations[self.frames] = FrameLocation(segment["file"], start, start + size, encoded.serial, encoded.time)
+        self._count(encoded)
+        self.frames += 1
+        return self.frames - 1
+
+    def event(self, name: str, /, time: float, **data: Any) -> None:
+        """Append a line to events.jsonl; `time` in engine seconds. Raises TakeError as `append` does."""
+        if self.closed:
+            raise TakeError(self.stopped or f"take {self.name} is closed: begin a new one.")
+        try:
+            self._write_event(name, time, data)
+        except OSError as error:
+            raise self._stop(error) from None
+
+    def close(self) -> None:
+        """Sync everything, write index and final manifest, make the preview. A second call does nothing.
+
+        Raises TakeError when the disk refuses; the frames are on it nevertheless, and `repair` closes the take.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            self._finalise()
+        except OSError as error:
+            raise TakeError(
+                f"take {self.name} could not be closed ({error.strerror}), but its {self.frames} frames are readable: "
+                f"make room and run `realmaster takes repair {self.name}`."
+            ) from None
+        if self._preview and self.frames:
+            make_preview(self.path)
+
+    def _begin(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if any(self.path.iterdir()):
+                raise TakeError(f"the folder {self.path} is not empty: give the take another name.")
+            if shutil.disk_usage(self.path).free < self._settings.reserve_bytes:
+                with suppress(OSError):
+                    self.path.rmdir()
+                raise TakeError(
+                    f"the disk of {self.path} is nearly full: free some space, or record elsewhere with --takes."
+                )
+            self._lock = WriteLock(self.path)
+            self._events_fd = _create(self.path / EVENTS)
+            write_manifest(self.path, self._manifest)
+            self._begin_segment()
+            _sync_folder(self.path)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            self._release()
+            raise TakeError(f"the take {self.path} cannot be made ({error.strerror}): choose another folder.") from None
+
+    def _begin_segment(self) -> None:
+        number = len(self._segments)
+        name = segment_name(number)
+        head = {
+            "take": self._manifest["id"],
+            "segment": number,
+            "first_frame": self.frames,
+            "session": {key: self._manifest[key] for key in (*SESSION_KEYS, "channels")},
+        }
+        parts = record(Kind.SEGMENT, pack_map(head), frame=self.frames, codec="msgpack")
+        self._segment_fd = _create(self.path / name)
+        self._segments.append({"file": name, "first_frame": self.frames, "frames": 0, "bytes": 0})
+        _write(self._segment_fd, parts)
+        size = sum(len(part) for part in parts)
+        self._segments[-1]["bytes"] = size
+        self.bytes += size
+
+    def _end_segment(self) -> None:
+        if self._segment_fd < 0:
+            return
+        if self._syncing is not None:
+            self._syncing.result()
+            self._syncing = None
+        fd, self._segment_fd = self._segment_fd, -1
+        try:
+            _sync(fd)
+        finally:
+            os.close(fd)
+
+    def _sync_sometimes(self) -> None:
+        """Start a sync on its own thread once a second, so that a slow disk does not hold up the next frame."""
+        if self._syncing is not None and self._syncing.done():
+            done, self._syncing = self._syncing, None
+            done.result()
+        now = clock.monotonic()
+        if self._syncing is None and now - self._synced >= self._settings.sync_seconds:
+            self._synced = now
+            self._syncing = self._syncer.submit(_sync, self._segment_fd)
+
+    def _check_space(self, size: int) -> None:
+        if shutil.disk_usage(self.path).free < self._settings.reserve_bytes + size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _stop(self, error: OSError) -> TakeError:
+        """Cut off the unfinished frame, close the take, and say why in one sentence."""
+        if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
+            why, mend = "the disk is full", "free some space, or record elsewhere with --takes"
+        else:
+            why, mend = f"the disk refuses to write ({error.strerror or error})", "check the disk"
+        many = "1 frame, which is" if self.frames == 1 else f"{self.frames} frames, which are all"
+        self.stopped = f"{why}: take {self.name} was stopped after {many} readable; {mend}."
+        self.closed = True
+        segment = self._segments[-1]
+        with suppress(OSError):
+            os.ftruncate(self._segment_fd, segment["bytes"])
+        try:
+            self._finalise()
+        except OSError:  # not even room for the manifest: the take stays open, and readable
+            _log.warning("take %s could not be finalised", self.name)
+        return TakeError(self.stopped)
+
+    def _finalise(self) -> None:
+        try:
+            self._end_segment()
+            write_index(self.path, self._manifest["id"], self._locations)
+            write_manifest(self.path, self._manifest | {
+                "state": "closed",
+                "closed": _now(),
+                "frames": self.frames,
+                "bytes": self.bytes,
+                "seconds": self._seconds,
+                "dropped": self._dropped,
+                "desync": self._desync,
+                "events": self._events,
+                "stopped": self.stopped,
+                "channels": [self._channel_entry(descriptor) for descriptor in self._descriptors.values()],
+                "segments": self._segments,
+            })  # fmt: skip
+            _sync_folder(self.path)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        self._syncer.shutdown()
+        for fd in (self._segment_fd, self._events_fd):
+            if fd >= 0:
+                with suppress(OSError):
+                    os.close(fd)
+        self._segment_fd = self._events_fd = -1
+        if hasattr(self, "_lock"):
+            self._lock.release()
+
+    @property
+    def _seconds(self) -> float:
+        return self._last_time - self._first_time + 1 / self._manifest["fps"] if self.frames else 0.0
+
+    def _note_changes(self, encoded: EncodedFrame) -> None:
+        """Write events for what a reader of the take would wonder about."""
+        if self._shapes is not None and encoded.descriptors != self._shapes:
+            self._write_event(
+                "channels_changed",
+                encoded.time,
+                {"channels": {descriptor.name: list(descriptor.shape) for descriptor in encoded.descriptors}},
+            )
+        self._shapes = encoded.descriptors
+        if self.last_serial is None:
+            return
+        if encoded.serial != self.last_serial + 1:
+            name = "gap" if encoded.serial > self.last_serial else "serial_repeated"
+            self._write_event(name, encoded.time, {"after": self.last_serial, "serial": encoded.serial})
+        if encoded.time <= self._last_time:
+            self._write_event("clock_backwards", encoded.time, {"before": self._last_time})
+
+    def _count(self, encoded: EncodedFrame) -> None:
+        if not self.frames:
+            self._first_time = encoded.time
+        self._last_time = encoded.time
+        self.last_serial = encoded.serial
+        self._dropped += encoded.metadata["dropped_before"]
+        self._desync += "desync" in encoded.metadata["flags"]
+        for descriptor in encoded.descriptors:
+            self._descriptors.setdefault(descriptor.name, descriptor)
+
+    def _write_event(self, name: str, time: float, data: Mapping[str, Any]) -> None:
+        line = {"name": name, "time": plain(float(time)), "frame": self.frames, "data": plain(data)}
+        _write(self._events_fd, [json.dumps(line, allow_nan=False).encode() + b"\n"])
+        self._events += 1
+
+    def _channel_entry(self, descriptor: Descriptor) -> dict[str, Any]:
+        codec = self._settings.codecs.get(descriptor.name) or default_codec(descriptor)
+        return descriptor.to_dict() | {"codec": codec, "error": "none: bit-exact"}
+
+
+def make_preview(path: Path) -> bool:
+    """Make preview.mp4 of a closed take; False (and a log line) when that fails, for nothing depends on it."""
+    from capture.export import export_preview
+
+    try:
+        return export_preview(path)
+    except Exception as error:
+        _log.warning("no preview of take %s: %s", path.name, error)
+        return False
+
+
+def _create(path: Path) -> int:
+    """A new file for appending, not inherited by children."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o644)
+
+
+def _write(fd: int, parts: Sequence[bytes | memoryview]) -> None:
+    """Write all parts in order; a single system call where the system has one for many buffers."""
+    if not hasattr(os, "writev"):
+        parts = [b"".join(parts)]
+    pending = [memoryview(part).cast("B") for part in parts]
+    while pending:
+        done = os.writev(fd, pending[:64]) if hasattr(os, "writev") else os.write(fd, pending[0])
+        while pending and done >= len(pending[0]):
+            done -= len(pending.pop(0))
+        if done:
+            pending[0] = pending[0][done:]
+
+
+def _sync(fd: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(fd)
+
+
+def _sync_folder(path: Path) -> None:
+    """Make new names in a folder survive loss of power; only POSIX can and needs to."""
+    if os.name == "nt":
+        return
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

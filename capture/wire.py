@@ -1,0 +1,709 @@
+"""The messages between a bridge and the daemon, version 1, and their bytes.
+
+Works on lists of message parts: a msgpack map first (the header), raw C-ordered little-endian arrays after it. Knows
+nothing of sockets, sessions or files. `encode` and `decode` are inverse to each other; `decode` accepts any bytes and
+raises nothing but ProtocolError. It checks before it allocates, and arrays are views of the parts that came in.
+
+The same layout in prose, for other languages: engine_bridges/PROTOCOL.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from capture.conventions import check_handedness
+from capture.errors import FrameError, ProtocolError
+from capture.frame import (
+    DTYPES,
+    Axes,
+    Camera,
+    Channel,
+    Conventions,
+    Descriptor,
+    Entity,
+    Frame,
+    check_shape,
+)
+
+VERSION = 1
+"""The protocol version that this code speaks, `v` in every header."""
+
+MODES = ("live", "lossless")
+
+FATAL_CODES = {
+    "version": "the message is of another protocol version",
+    "malformed": "the message breaks the layout that this document describes",
+    "unknown_type": "the message type does not exist in this direction",
+    "too_large": "the header or a frame exceeds the limits",
+    "token": "the hello carries no token or a wrong one",
+    "channels": "a channel was announced that cannot be accepted, or one arrived that was not announced",
+    "busy": "the daemon has as many sessions as it takes, or is shutting down",
+    "recording": "the recording cannot go on, for instance because the disk is full",
+}
+"""Error codes after which the session is over; the bridge may begin a new one with a hello."""
+
+MILD_CODES = {
+    "no_session": "a message came before hello, or after the session ended; say hello and go on",
+    "no_credit": "a frame came without a credit and was not processed",
+    "order": "the serial of a frame does not rise; the frame was not processed",
+    "command": "an event asked for something that is not possible now",
+}
+"""Error codes after which the session goes on."""
+
+ERROR_CODES = FATAL_CODES | MILD_CODES
+"""Every error code with its meaning."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What `decode` accepts. All are checked before anything is allocated."""
+
+    header_bytes: int = 65536
+    """Largest header."""
+    depth: int = 8
+    """Deepest nesting of maps and lists in a header."""
+    parts: int = 32
+    """Most array parts in one message."""
+    frame_bytes: int = 256 * 1024 * 1024
+    """Most bytes of all array parts of one message."""
+    items: int = 2048
+    """Longest list or map in a header."""
+    text: int = 4096
+    """Longest text in a header, in characters."""
+
+
+class Part(NamedTuple):
+    """One channel of a frame message."""
+
+    channel: str
+    """Name of the channel, as announced in hello."""
+    serial: int
+    """Serial of the frame that this array was rendered with."""
+    array: NDArray[Any]
+    """The pixels, (H, W) or (H, W, C), C-ordered."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Bridge to daemon: begins a session. Answered by `welcome` or `error`."""
+
+    type: ClassVar[str] = "hello"
+    session: str
+    """Random id of this session, 32 lower-case hex digits; a new one for every hello."""
+    token: str
+    """The token from the daemon's connection file."""
+    engine: str
+    """The engine, e.g. "panda3d"."""
+    game: str
+    """The game or scene; may be empty."""
+    conventions: Conventions
+    """Axes of world and camera, and metres per engine unit (sent as the fields `axes` and `metres_per_unit`)."""
+    fps: float
+    """Nominal frames per second of engine time."""
+    mode: str
+    """"live" or "lossless"."""
+    channels: tuple[Descriptor, ...]
+    """Descriptors of all channels that the bridge can send."""
+    legend: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Per id channel, what its ids mean: {"segmentation": {1: "road"}}."""
+    capabilities: tuple[str, ...] = ()
+    """Names of the control messages that the bridge obeys."""
+
+    def _header(self) -> dict[str, Any]:
+        world, camera = self.conventions.world_axes.to_dict(), self.conventions.camera_axes.to_dict()
+        return {
+            "session": self.session,
+            "token": self.token,
+            "engine": self.engine,
+            "game": self.game,
+            "axes": {"world": world, "camera": camera},
+            "metres_per_unit": float(self.conventions.metres_per_unit),
+            "fps": float(self.fps),
+            "mode": self.mode,
+            "channels": [descriptor.to_dict() for descriptor in self.channels],
+            "legend": {channel: dict(names) for channel, names in self.legend.items()},
+            "capabilities": list(self.capabilities),
+        }
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Hello:
+        axes = h.take("axes", _map)
+        if axes.keys() != {"world", "camera"}:
+            raise _malformed("axes must be a map with the fields world and camera")
+        descriptors = tuple(Descriptor.from_dict(d) for d in h.take("channels", _list_of(_map), [1, 32]))
+        names = [descriptor.name for descriptor in descriptors]
+        if len(set(names)) != len(names):
+            raise _malformed("hello announces a channel twice")
+        return cls(
+            session=h.take("session", _session),
+            token=h.take("token", _text),
+            engine=h.take("engine", _text),
+            game=h.take("game", _text),
+            conventions=Conventions(
+                Axes.from_dict(axes["world"]), Axes.from_dict(axes["camera"]), h.take("metres_per_unit", _number)
+            ),
+            fps=h.take("fps", _positive),
+            mode=h.take("mode", _mode),
+            channels=descriptors,
+            legend=h.take("legend", _legend),
+            capabilities=h.take("capabilities", _list_of(_text)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FrameMessage:
+    """Bridge to daemon: one frame; spends one credit."""
+
+    type: ClassVar[str] = "frame"
+    serial: int
+    """Number of the frame in the engine; rises from frame to frame, gaps are lost frames."""
+    time: float
+    """Engine time in seconds."""
+    camera: Camera | None
+    """The camera that rendered it, in engine units and axes, or nil."""
+    parts: tuple[Part, ...]
+    """The channels; in the header {channel, serial, dtype, shape} for each part, in the order of the parts."""
+    flags: tuple[str, ...] = ()
+    """Marks such as "cut"."""
+    dropped_before: int = 0
+    """Frames that the bridge dropped or lost since the last frame that it sent."""
+    entities: tuple[Entity, ...] = ()
+    """Named things in the scene."""
+    capture_time: float | None = None
+    """Seconds of the bridge's monotonic clock when the frame was read back, or nil."""
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "serial": int(self.serial),
+            "time": float(self.time),
+            "camera": None if self.camera is None else self.camera.to_dict(),
+            "flags": list(self.flags),
+            "dropped_before": int(self.dropped_before),
+            "entities": [entity.to_dict() for entity in self.entities],
+            "capture_time": None if self.capture_time is None else float(self.capture_time),
+            "parts": [
+                {
+                    "channel": part.channel,
+                    "serial": int(part.serial),
+                    "dtype": part.array.dtype.name,
+                    "shape": [int(n) for n in part.array.shape],
+                }
+                for part in self.parts
+            ],
+        }
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> FrameMessage:
+        infos = h.take("parts", _list_of(_map), [1, 32])
+        if len(infos) != len(arrays):
+            raise _malformed(f"the header lists {len(infos)} parts, but {len(arrays)} came")
+        parts = tuple(_part(info, buffer) for info, buffer in zip(infos, arrays, strict=True))
+        names = [part.channel for part in parts]
+        if len(set(names)) != len(names):
+            raise _malformed("the frame carries a channel twice")
+        camera = h.take("camera", _optional(_map))
+        return cls(
+            serial=h.take("serial", _count),
+            time=h.take("time", _number),
+            camera=None if camera is None else Camera.from_dict(camera),
+            flags=h.take("flags", _list_of(_text), [0, 32]),
+            dropped_before=h.take("dropped_before", _count),
+            entities=tuple(Entity.from_dict(e) for e in h.take("entities", _list_of(_map))),
+            capture_time=h.take("capture_time", _optional(_number)),
+            parts=parts,
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """Bridge to daemon: something happened in the engine. The daemon acts on the names in EVENTS, keeps the rest."""
+
+    type: ClassVar[str] = "event"
+    name: str
+    """What happened, e.g. "marker"."""
+    time: float
+    """Engine time in seconds."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Free details: nil, booleans, integers, finite floats, text, lists and maps with text keys."""
+
+    def _header(self) -> dict[str, Any]:
+        return {"name": self.name, "time": float(self.time), "data": self.data}
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Event:
+        return cls(h.take("name", _word), h.take("time", _number), h.take("data", _plain_map))
+
+
+@dataclass(frozen=True)
+class Bye:
+    """Bridge to daemon: ends the session. Answered by `goodbye` when every frame is dealt with."""
+
+    type: ClassVar[str] = "bye"
+
+    def _header(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Bye:
+        return cls()
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Daemon to bridge: the session is accepted."""
+
+    type: ClassVar[str] = "welcome"
+    session: str
+    """The id from hello."""
+    channels: tuple[str, ...]
+    """Names of the accepted channels; send no others."""
+    mode: str
+    """The mode that the session runs in, normally the one asked for."""
+    credit: int
+    """Frames that may be sent now."""
+    max_frame_bytes: int
+    """Most bytes of all parts of one frame."""
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "session": self.session,
+            "channels": list(self.channels),
+            "mode": self.mode,
+            "credit": int(self.credit),
+            "max_frame_bytes": int(self.max_frame_bytes),
+        }
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Welcome:
+        return cls(
+            h.take("session", _session),
+            h.take("channels", _list_of(_text)),
+            h.take("mode", _mode),
+            h.take("credit", _count),
+            h.take("max_frame_bytes", _count),
+        )
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Daemon to bridge: memory of frames was released; as many more may be sent."""
+
+    type: ClassVar[str] = "credit"
+    n: int
+    """How many credits are added."""
+    recorded: int | None = None
+    """Serial of the last frame that is safely in the take, or nil when nothing is recorded: the acknowledgement."""
+
+    def _header(self) -> dict[str, Any]:
+        return {"n": int(self.n), "recorded": self.recorded}
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Credit:
+        return cls(h.take("n", _count), h.take("recorded", _optional(_count)))
+
+
+@dataclass(frozen=True)
+class Control:
+    """Daemon to bridge: please do this. Names are in CONTROLS; a bridge ignores what it does not know."""
+
+    type: ClassVar[str] = "control"
+    name: str
+    """What to do, e.g. "pause"."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Details, of the same kinds as an event's data."""
+
+    def _header(self) -> dict[str, Any]:
+        return {"name": self.name, "args": self.args}
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Control:
+        return cls(h.take("name", _word), h.take("args", _plain_map))
+
+
+@dataclass(frozen=True)
+class Error:
+    """Daemon to bridge: the last message was refused and not processed."""
+
+    type: ClassVar[str] = "error"
+    code: str
+    """One of ERROR_CODES."""
+    sentence: str
+    """One sentence for the user: what is wrong and how to mend it."""
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the session is over; so after any code that this version does not know."""
+        return self.code not in MILD_CODES
+
+    def _header(self) -> dict[str, Any]:
+        return {"code": self.code, "sentence": self.sentence}
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Error:
+        return cls(h.take("code", _word), h.take("sentence", _text))
+
+
+@dataclass(frozen=True)
+class Goodbye:
+    """Daemon to bridge: the session is over; what became of its frames."""
+
+    type: ClassVar[str] = "goodbye"
+    received: int
+    """Frames that arrived whole."""
+    recorded: int
+    """Frames that are in the take."""
+    dropped: int
+    """Frames that the bridge reported as dropped or lost."""
+    take: str | None = None
+    """Name of the take, or nil when nothing was recorded."""
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "received": int(self.received),
+            "recorded": int(self.recorded),
+            "dropped": int(self.dropped),
+            "take": self.take,
+        }
+
+    @classmethod
+    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Goodbye:
+        return cls(
+            h.take("received", _count),
+            h.take("recorded", _count),
+            h.take("dropped", _count),
+            h.take("take", _optional(_text)),
+        )
+
+
+Message = Hello | FrameMessage | Event | Bye | Welcome | Credit | Control | Error | Goodbye
+MESSAGES: dict[str, Any] = {
+    cls.type: cls for cls in (Hello, FrameMessage, Event, Bye, Welcome, Credit, Control, Error, Goodbye)
+}
+"""Every message class by its type."""
+
+FROM_BRIDGE = ("hello", "frame", "event", "bye")
+"""Message types that a daemon receives; the others are what a bridge receives."""
+
+EVENTS = ("marker", "cut", "record_start", "record_stop", "record_toggle", "replay_save")
+"""Event names that the daemon acts on."""
+
+CONTROLS = ("record_start", "record_stop", "replay_save", "step", "pause", "hide_hud", "dump")
+"""Control names that a bridge may obey."""
+
+
+def encode(message: Message) -> list[bytes | memoryview]:
+    """Bytes of a message: the header, then one flat memoryview per array.
+
+    Arrays that are C-ordered are not copied. Raises ProtocolError("malformed" or "too_large") for what `decode` on
+    the other side would refuse for its dtype or header size.
+    """
+    header = {"v": VERSION, "type": message.type} | message._header()
+    try:
+        packed = msgpack.packb(header, use_bin_type=True)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise _malformed(f"the {message.type} cannot be packed: {error}") from None
+    if len(packed) > Limits.header_bytes:
+        raise ProtocolError("too_large", f"The header of the {message.type} exceeds {Limits.header_bytes} bytes.")
+    parts: list[bytes | memoryview] = [packed]
+    if isinstance(message, FrameMessage):
+        parts += [_bytes_of(part.array) for part in message.parts]
+    return parts
+
+
+def decode(parts: Sequence[Any], limits: Limits | None = None, *, accept: Sequence[str] | None = None) -> Message:
+    """The message in `parts` (bytes, memoryviews or zmq Frames); arrays are read-only views of them.
+
+    accept: message types that make sense here, e.g. FROM_BRIDGE; by default all.
+    Raises ProtocolError with a code of ERROR_CODES for anything that is not a valid message.
+    """
+    limits = limits or Limits()
+    try:
+        return _decode(parts, limits, accept)
+    except FrameError as error:
+        raise _malformed(str(error).rstrip(".")) from None
+
+
+def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
+    """The Frame that `message` carries in the session that `hello` began; arrays are shared, not copied.
+
+    A frame whose channels carry different serials gets the flag "desync". Raises ProtocolError("channels") for a
+    channel that was not announced or came with another dtype or number of components, ("malformed") for a camera
+    that does not fit the session's axes.
+    """
+    announced = {descriptor.name: descriptor for descriptor in hello.channels}
+    channels = {}
+    for part in message.parts:
+        descriptor = announced.get(part.channel)
+        if descriptor is None:
+            raise ProtocolError("channels", f"Channel {part.channel} was not announced in hello: announce it there.")
+        if part.array.dtype.name != descriptor.dtype:
+            raise ProtocolError(
+                "channels",
+                f"Channel {part.channel} came as {part.array.dtype.name}, but hello announced {descriptor.dtype}.",
+            )
+        try:
+            channels[part.channel] = Channel(descriptor.with_shape(part.array.shape), part.array, part.serial)
+        except FrameError as error:
+            raise ProtocolError("channels", str(error)) from None
+    if message.camera is not None:
+        try:
+            check_handedness(message.camera, hello.conventions)
+        except FrameError as error:
+            raise _malformed(str(error).rstrip(".")) from None
+    flags = message.flags
+    if any(part.serial != message.serial for part in message.parts) and "desync" not in flags:
+        flags = (*flags, "desync")
+    return Frame(
+        index=index,
+        serial=message.serial,
+        time=message.time,
+        camera=message.camera,
+        channels=channels,
+        conventions=hello.conventions,
+        flags=flags,
+        entities=message.entities,
+        dropped_before=message.dropped_before,
+        capture_time=message.capture_time,
+    )
+
+
+def _decode(parts: Sequence[Any], limits: Limits, accept: Sequence[str] | None) -> Message:
+    if not parts:
+        raise _malformed("the message has no header")
+    if len(parts) - 1 > limits.parts:
+        raise ProtocolError("too_large", f"The message has {len(parts) - 1} array parts; {limits.parts} are allowed.")
+    views = [_view(part) for part in parts]
+    if views[0].nbytes > limits.header_bytes:
+        raise ProtocolError(
+            "too_large", f"The header has {views[0].nbytes} bytes; {limits.header_bytes} are allowed."
+        )
+    header = _unpack(views[0], limits)
+    version = header.pop("v", None)
+    if type(version) is not int:
+        raise _malformed("the header lacks the version v")
+    if version != VERSION:
+        raise ProtocolError(
+            "version", f"The message is of protocol version {version}, but this side speaks version {VERSION}."
+        )
+    kind = header.pop("type", None)
+    if not isinstance(kind, str) or kind not in (MESSAGES if accept is None else accept):
+        raise ProtocolError("unknown_type", f"The message type {str(kind)[:40]!r} is not understood here.")
+    arrays = views[1:]
+    if arrays and kind != FrameMessage.type:
+        raise _malformed(f"a {kind} has no array parts, but {len(arrays)} came")
+    total = sum(view.nbytes for view in arrays)
+    if total > limits.frame_bytes:
+        raise ProtocolError("too_large", f"The frame has {total} bytes; {limits.frame_bytes} are allowed.")
+    fields_left = _Header(kind, header)
+    message = MESSAGES[kind]._from_header(fields_left, arrays)
+    fields_left.finish()
+    return message
+
+
+def _view(part: Any) -> memoryview:
+    try:
+        view = memoryview(part)
+        return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+    except (TypeError, ValueError):
+        raise _malformed("a message part is not a contiguous run of bytes") from None
+
+
+def _unpack(data: memoryview, limits: Limits) -> dict[str, Any]:
+    try:
+        header = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=False,  # legends have integer keys; _unique allows no others
+            object_pairs_hook=_unique,
+            max_str_len=limits.text * 4,
+            max_bin_len=0,
+            max_ext_len=0,
+            max_array_len=limits.items,
+            max_map_len=limits.items,
+        )
+    except ProtocolError:
+        raise
+    except Exception as error:  # msgpack raises a wide family, of which StackError and ValueError are two
+        raise _malformed(f"the header is not valid msgpack ({type(error).__name__})") from None
+    if not isinstance(header, dict):
+        raise _malformed("the header is not a map")
+    _check_values(header, limits)
+    if not all(isinstance(key, str) for key in header):
+        raise _malformed("the header has a field name that is not text")
+    return header
+
+
+def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if not all(type(key) in (str, int) for key, _ in pairs):
+        raise _malformed("a map in the header has a key that is neither text nor an integer")
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise _malformed("a map in the header has a key twice")
+    return values
+
+
+def _check_values(root: object, limits: Limits) -> None:
+    """Only plain values, no deeper and no longer than allowed; without recursion, as depth is what is checked."""
+    stack = [(root, 1)]
+    while stack:
+        value, depth = stack.pop()
+        if isinstance(value, str):
+            if len(value) > limits.text:
+                raise ProtocolError("too_large", f"A text in the header exceeds {limits.text} characters.")
+        elif isinstance(value, dict | list):
+            if depth > limits.depth:
+                raise _malformed(f"the header is nested deeper than {limits.depth} levels")
+            children = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+            stack.extend((child, depth + 1) for child in children)
+        elif value is not None and not isinstance(value, bool | int | float):
+            raise _malformed(f"the header holds a value of type {type(value).__name__}")
+
+
+class _Header:
+    """The fields of one header, each taken exactly once."""
+
+    def __init__(self, kind: str, values: dict[str, Any]) -> None:
+        self.kind = kind
+        self.values = values
+
+    def take(self, name: str, check: Callable[[Any], Any], length: Sequence[int] | None = None) -> Any:
+        """The field, checked and converted; `length` bounds the length of a list."""
+        try:
+            value = self.values.pop(name)
+        except KeyError:
+            raise _malformed(f"the {self.kind} lacks the field {name}") from None
+        try:
+            result = check(value)
+        except ValueError as error:
+            raise _malformed(f"the field {name} of the {self.kind} {error}") from None
+        if length is not None and not length[0] <= len(result) <= length[1]:
+            raise _malformed(f"the {self.kind} has {len(result)} {name}; {length[0]} to {length[1]} are allowed")
+        return result
+
+    def finish(self) -> None:
+        if self.values:
+            raise _malformed(f"the {self.kind} has an unknown field {min(self.values)[:40]!r}")
+
+
+def _part(info: dict[str, Any], data: memoryview) -> Part:
+    h = _Header("part", dict(info))
+    channel, serial, dtype = h.take("channel", _word), h.take("serial", _count), h.take("dtype", _text)
+    if dtype not in DTYPES:
+        raise _malformed(f"channel {channel} has the dtype {dtype[:20]!r}, which is not one of {', '.join(DTYPES)}")
+    shape = check_shape(h.take("shape", _list), f"channel {channel}")
+    h.finish()
+    need = math.prod(shape) * np.dtype(dtype).itemsize
+    if data.nbytes != need:
+        raise _malformed(
+            f"channel {channel} of shape {list(shape)} and dtype {dtype} needs {need} bytes, but {data.nbytes} came"
+        )
+    array = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    array.flags.writeable = False
+    return Part(channel, serial, array)
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    if array.dtype.name not in DTYPES:
+        raise _malformed(f"an array has the dtype {array.dtype.name}, which is not one of {', '.join(DTYPES)}")
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return little.data.cast("B")
+
+
+def _malformed(what: str) -> ProtocolError:
+    return ProtocolError("malformed", f"The message is malformed: {what}.")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("is not text")
+    return value
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 64 or not value.isprintable():
+        raise ValueError("is not a name of 1 to 64 printable characters")
+    return value
+
+
+def _session(value: object) -> str:
+    if not isinstance(value, str) or len(value) != 32 or set(value) - set("0123456789abcdef"):
+        raise ValueError("is not 32 lower-case hex digits")
+    return value
+
+
+def _mode(value: object) -> str:
+    if not isinstance(value, str) or value not in MODES:
+        raise ValueError("is neither live nor lossless")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError("is not an integer from 0 to 2^63 - 1")
+    return value
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError("is not a finite number")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _positive(value: object) -> float:
+    number = _number(value)
+    if number <= 0:
+        raise ValueError("is not positive")
+    return number
+
+
+def _map(value: object) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("is not a map")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("is not a list")
+    return value
+
+
+def _list_of(check: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda value: tuple(check(item) for item in _list(value))
+
+
+def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def _legend(value: object) -> dict[str, dict[int, str]]:
+    for channel, names in _map(value).items():
+        if not isinstance(channel, str):
+            raise ValueError("is keyed by something other than channel names")
+        for number, name in _map(names).items():
+            _count(number)
+            _text(name)
+    return value  # type: ignore[return-value]
+
+
+def _plain_map(value: object) -> dict[str, Any]:
+    """Free details that also fit into JSON: text keys, finite numbers."""
+    stack: list[Any] = [_map(value)]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Mapping):
+            if not all(isinstance(key, str) for key in item):
+                raise ValueError("has a key that is not text")
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise ValueError("holds a number that is not finite")
+    return value  # type: ignore[return-value]

@@ -1,0 +1,865 @@
+"""Where frames come in: ZeroMQ sessions, their token, credits and checks; each good frame goes to recorder and ring.
+
+Works on `capture.wire` messages over one ROUTER socket. Knows nothing of pictures, lifting or web pages. Everything
+that touches a session happens in one thread, the one in `Ingest.run`; other threads post work to it.
+
+Flow control: a session may have `window` frames between the bridge's hands and the disk. It is granted
+`window - held - busy` credits whenever that is positive, `held` being the credits that the bridge has and `busy` the
+frames in our own hands, until their commit when they are recorded. What the ring keeps is bounded by the ring itself and does not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import hmac
+import ipaddress
+import logging
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection as MpConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from capture import wire
+from capture.connection import (
+    DEFAULT_ENDPOINT,
+    Connection,
+    endpoint_port,
+    new_token,
+    remove_connection,
+    write_connection,
+)
+from capture.errors import ProtocolError, TakeError, UserError
+from capture.frame import Frame
+from capture.pictures import shrink
+from capture.take import TakeWriter, new_take_path
+from capture.take_writer import make_preview
+
+from .child import LOG_FORMAT, Outbox, leave_signals_to_parent, listen
+from .preview import Preview
+from .recorder import Recorder, TakeReport
+from .ring import Ring
+
+log = logging.getLogger("realmaster.daemon")
+
+STATE_SECONDS = 0.2
+"""A changed state is told at most this often."""
+
+RATE_SECONDS = 2.0
+"""Frames per second are counted over this long."""
+
+_BATCH = 32
+"""Messages read before the credits they free are granted."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Bounds of one Ingest."""
+
+    live_window: int = 3
+    """Frames in flight while nothing is recorded: one on the wire, one being checked, one to spare."""
+    record_window: int = 6
+    """Frames in flight while recording, so that a slow write does not stop the engine."""
+    record_bytes: int = 256 * 2**20
+    """Fewer frames are in flight when they would exceed this many bytes; never fewer than one."""
+    sessions: int = 16
+    """Sessions at the same time."""
+    vanish_seconds: float = 6.0
+    """A peer whose process or network is silent for so long is gone."""
+    errors_allowed: int = 20
+    """Errors that a peer may cause within `error_seconds` before it is ignored for as long."""
+    error_seconds: float = 5.0
+    close_seconds: float = 8.0
+    """How long `stop` waits for takes to be closed."""
+    limits: wire.Limits = field(default_factory=wire.Limits)
+
+
+@dataclass(eq=False)
+class Session:
+    """One bridge, from hello to goodbye."""
+
+    peer: bytes
+    hello: wire.Hello
+    ring: Ring
+    frame_bytes: int
+    """Bytes of the largest frame so far; at first those of the announced channels."""
+    held: int = 0
+    """Credits that the bridge holds."""
+    busy: int = 0
+    """Frames in our hands: being checked, or handed to a recorder and not yet committed."""
+    received: int = 0
+    dropped: int = 0
+    """Frames that the bridge dropped or lost, by its own count or by gaps in the serials."""
+    desync: int = 0
+    recorded: int = 0
+    """Frames committed, over all takes of this session."""
+    acknowledged: int | None = None
+    """Serial of the last frame committed to the present take."""
+    told: int | None = None
+    """The acknowledgement that the bridge has been told."""
+    last: Frame | None = None
+    """The latest frame's numbers; its channels are emptied."""
+    recorder: Recorder | None = None
+    take: str | None = None
+    """Name of the present or last take."""
+    wanted: bool = False
+    """A take begins with the next frame."""
+    problem: str | None = None
+    """Why recording ended early."""
+    leaving: bool = False
+    """The bridge said bye; the goodbye waits for the commits."""
+    opened: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    """When the bridge last spoke or was last asked whether it is there."""
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=512))
+
+    @property
+    def id(self) -> str:
+        return self.hello.session
+
+    @property
+    def title(self) -> str:
+        return f"{self.hello.engine} {self.hello.game}".strip()
+
+    def rate(self, now: float) -> float:
+        """Frames per second lately."""
+        while self.arrivals and now - self.arrivals[0] > RATE_SECONDS:
+            self.arrivals.popleft()
+        return len(self.arrivals) / max(0.5, min(RATE_SECONDS, now - self.opened))
+
+
+@dataclass
+class _Trouble:
+    """Errors that a peer caused lately."""
+
+    since: float
+    errors: int = 0
+    ignored_until: float = 0.0
+
+
+def check_loopback(listen: str) -> None:
+    """UserError unless the ZeroMQ endpoint is on this machine only: nothing else is safe without encryption."""
+    host = listen.removeprefix("tcp://").rsplit(":", 1)[0].strip("[]")
+    if not is_loopback(host):
+        raise UserError(
+            f"The daemon does not listen on {listen}: any address but this machine's own (127.0.0.1) needs CURVE "
+            "keys, which this version does not have yet; use 127.0.0.1 and an SSH tunnel."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` names this machine only: localhost, 127.0.0.0/8 or ::1."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+class Ingest:
+    """Receives sessions, records takes, keeps the last seconds.
+
+    listen: "tcp://127.0.0.1:PORT"; port * takes a free one, see `endpoint`.
+    takes: folder in which takes are made.
+    auto_record: record every session from its first frame to its end, without being asked.
+    replay_seconds, replay_bytes: bounds of the ring, the bytes over all sessions together.
+    token: what bridges must show; by default a new random one, found in the connection file.
+    http: address of the page, for the connection file.
+    previews: make preview.mp4 of each closed take, in the background; `stop` waits for it.
+    on_event: called in the ingest thread with a dict whose "event" is one of bound, session_opened,
+        session_closed {take, received, recorded, dropped}, take_started {take}, take_closed {take, frames, dropped,
+        problem}, marker {name, time}, state {state}. It must return at once.
+    on_frame: called in the ingest thread with (session id, frame) for every good frame; must return at once.
+
+    `run` works until `stop`; `start` does so in a thread; as a context manager it starts and stops. Raises UserError
+    when the address is taken, not on this machine, or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        listen: str = DEFAULT_ENDPOINT,
+        *,
+        takes: Path,
+        auto_record: bool = False,
+        replay_seconds: float = 20.0,
+        replay_bytes: int = 512 * 2**20,
+        token: str | None = None,
+        http: str = "",
+        previews: bool = True,
+        settings: Settings | None = None,
+        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+        on_frame: Callable[[str, Frame], None] = lambda session, frame: None,
+    ) -> None:
+        self.takes = takes
+        self.auto_record = auto_record
+        self.replay_seconds, self.replay_bytes = replay_seconds, replay_bytes
+        self.token = token or new_token()
+        self.settings = settings or Settings()
+        self.endpoint = ""
+        """The endpoint in use, with its real port, once bound."""
+        self.refused = 0
+        """Messages refused, over all peers."""
+        self._listen, self._http = listen, http
+        self._on_event, self._on_frame = on_event, on_frame
+        self._sessions: dict[bytes, Session] = {}
+        self._recorders: set[Recorder] = set()
+        self._encoders = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) - 1)), "encoder")
+        self._previews = ThreadPoolExecutor(1, "preview video") if previews else None
+        self._troubles: OrderedDict[bytes, _Trouble] = OrderedDict()
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._state: dict[str, Any] = {}
+        self._state_told = 0.0
+
+    # -- life
+
+    def bind(self) -> str:
+        """Take the address, write the connection file, and return the endpoint."""
+        check_loopback(self._listen)
+        try:
+            self.takes.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The folder of takes {self.takes} cannot be made ({error.strerror}): choose one that you may write to."
+            ) from None
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.ROUTER_MANDATORY, 1),  # a send to a peer that is gone fails: that is how we notice
+            (zmq.RCVHWM, self.settings.record_window + 4),
+            (zmq.SNDHWM, 256),
+            (zmq.MAXMSGSIZE, self.settings.limits.frame_bytes),
+            (zmq.LINGER, 500),
+            (zmq.HEARTBEAT_IVL, 2000),
+            (zmq.HEARTBEAT_TIMEOUT, round(self.settings.vanish_seconds * 1000)),
+        ):
+            self._socket.setsockopt(option, value)
+        try:
+            self._socket.bind(self._listen)
+            self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            endpoint_port(self.endpoint)
+            write_connection(Connection(self.endpoint, self.token, os.getpid(), self._http))
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            if error.errno == zmq.EADDRINUSE:
+                raise UserError(
+                    f"{self._listen} is in use, perhaps by another daemon: stop that one or choose another port."
+                ) from None
+            raise UserError(f"The daemon cannot listen on {self._listen}: {error.strerror}.") from None
+        except UserError:
+            self._context.destroy(linger=0)
+            raise
+        self._on_event({"event": "bound", "endpoint": self.endpoint})
+        log.info("listening on %s", self.endpoint)
+        return self.endpoint
+
+    def start(self) -> str:
+        """Bind here, run in a thread, and return the endpoint."""
+        endpoint = self.bind()
+        self._thread = threading.Thread(target=self.run, name="ingest")
+        self._thread.start()
+        return endpoint
+
+    def stop(self, timeout: float | None = 15.0) -> None:
+        """Close takes, say goodbye, end `run`. From any thread; waits when `start` was used."""
+        self._stopping.set()
+        self._wake()
+        if self._thread is not None and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def __enter__(self) -> Ingest:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def run(self) -> None:
+        """Receive until `stop`. Call `bind` first, in the same thread or before this one starts."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._wake_out, zmq.POLLIN)
+        next_tick = 0.0
+        try:
+            while not self._stopping.is_set():
+                poller.poll(200)
+                for _ in range(_BATCH):
+                    if not self._receive():
+                        break
+                self._do_posted()
+                if (now := time.monotonic()) >= next_tick:
+                    self._tick(now)
+                    next_tick = now + STATE_SECONDS
+            self._finish()
+        finally:
+            self._encoders.shutdown()
+            if self._previews is not None:
+                self._previews.shutdown()
+            remove_connection(self.endpoint, self.token)
+            self._context.destroy(linger=500)
+            self._wake_in.close()
+            self._wake_out.close()
+
+    def _finish(self) -> None:
+        for _ in range(_BATCH):  # what has arrived is kept
+            if not self._receive():
+                break
+        for session in list(self._sessions.values()):
+            session.leaving = True
+            self._stop_recording(session)
+        deadline = time.monotonic() + self.settings.close_seconds
+        while self._recorders and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                self._inbox.get(timeout=0.1)()
+        self._do_posted()
+        for session in list(self._sessions.values()):
+            self._say_goodbye(session)
+        self._tick(time.monotonic())
+        for recorder in self._recorders:
+            log.error("take %s was not closed in time; `realmaster takes repair` will close it", recorder.name)
+
+    # -- what other threads may ask
+
+    def command(self, name: str, **args: Any) -> Future[Any]:
+        """Ask for something from any thread: record_start, record_stop, replay_save (each with session=ID or
+        None for all), control (session, name, args: passed on to the bridge).
+
+        The future holds the names of the takes concerned, or UserError. A take is whole when the event take_closed
+        tells so.
+        """
+        future: Future[Any] = Future()
+
+        def do() -> None:
+            try:
+                handler = self._COMMANDS[name]
+                handler(self, future, **args)
+            except UserError as error:
+                future.set_exception(error)
+
+        self._post(do)
+        return future
+
+    def newest(self, session_id: str | None = None, count: int | None = None) -> tuple[str, list[Frame]]:
+        """The newest frames in the ring of a session (of the newest session when None) and its id, from any thread.
+
+        Raises UserError when there is no such session.
+        """
+        sessions = list(self._sessions.values())
+        for session in reversed(sessions):
+            if session_id is None or session.id == session_id:
+                return session.id, session.ring.newest(count)
+        raise UserError(_NO_SESSION)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is going on, as plain values; see `_describe`."""
+        return self._state
+
+    def _post(self, work: Callable[[], None]) -> None:
+        self._inbox.put(work)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: nobody is left to wake
+            self._wake_in.send(b"\0")
+
+    def _do_posted(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._wake_out.recv(4096):
+                pass
+        while not self._inbox.empty():
+            self._inbox.get()()
+
+    # -- messages
+
+    def _receive(self) -> bool:
+        """One message, if there is one."""
+        try:
+            peer, *parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        identity = peer.bytes
+        trouble = self._troubles.get(identity)
+        now = time.monotonic()
+        if trouble is not None and now < trouble.ignored_until:
+            self.refused += 1
+            return True
+        session = self._sessions.get(identity)
+        try:
+            message = wire.decode(parts, self.settings.limits, accept=wire.FROM_BRIDGE)
+            if isinstance(message, wire.Hello):
+                self._on_hello(identity, message)
+            elif session is None or session.leaving:
+                raise ProtocolError("no_session", f"A {message.type} came without a session: say hello first.")
+            else:
+                session.heard = now
+                if isinstance(message, wire.FrameMessage):
+                    self._on_frame_message(session, message)
+                elif isinstance(message, wire.Event):
+                    self._on_bridge_event(session, message)
+                else:
+                    session.leaving = True
+                    self._stop_recording(session)
+                    if not self._writes(session):
+                        self._say_goodbye(session)
+        except ProtocolError as error:
+            self._refuse(identity, error)
+            if session is not None and error.code not in wire.MILD_CODES:
+                self._end(session, f"after an error: {error.sentence}")
+        return True
+
+    def _refuse(self, peer: bytes, error: ProtocolError) -> None:
+        """Answer a bad message; a peer that sends many is ignored for a while, with its memory bounded too."""
+        self.refused += 1
+        now = time.monotonic()
+        trouble = self._troubles.setdefault(peer, _Trouble(now))
+        self._troubles.move_to_end(peer)
+        while len(self._troubles) > 1024:
+            self._troubles.popitem(last=False)
+        if now - trouble.since > self.settings.error_seconds:
+            trouble.since, trouble.errors = now, 0
+        trouble.errors += 1
+        if trouble.errors == 1:
+            log.warning("refused a message (%s): %s", error.code, error.sentence)
+        if trouble.errors >= self.settings.errors_allowed:
+            trouble.ignored_until = now + self.settings.error_seconds
+            log.warning("a peer is ignored for %.0f s after %d errors", self.settings.error_seconds, trouble.errors)
+        self._send(peer, wire.Error(error.code, error.sentence))
+
+    def _on_hello(self, peer: bytes, hello: wire.Hello) -> None:
+        if not hmac.compare_digest(hello.token.encode(), self.token.encode()):
+            raise ProtocolError(
+                "token", "The token is missing or wrong: take it from the daemon's connection file or REALMASTER_TOKEN."
+            )
+        frame_bytes = sum(descriptor.nbytes for descriptor in hello.channels)
+        if frame_bytes > self.settings.limits.frame_bytes:
+            raise ProtocolError(
+                "too_large",
+                f"The channels make {frame_bytes} bytes a frame; {self.settings.limits.frame_bytes} are allowed.",
+            )
+        if (old := self._sessions.get(peer)) is not None:
+            self._end(old, "by a new hello of the same bridge")
+        if len(self._sessions) >= self.settings.sessions:
+            raise ProtocolError("busy", f"The daemon has {len(self._sessions)} sessions and takes no more.")
+        ring = Ring(self.replay_seconds, self.replay_bytes)
+        session = Session(peer, hello, ring, frame_bytes, wanted=self.auto_record)
+        self._sessions[peer] = session
+        self._share_ring()
+        session.held = self._window(session)
+        self._send(
+            peer,
+            wire.Welcome(
+                hello.session,
+                tuple(descriptor.name for descriptor in hello.channels),
+                hello.mode,
+                session.held,
+                self.settings.limits.frame_bytes,
+            ),
+        )
+        height, width = hello.channels[0].shape[:2]
+        names = ", ".join(descriptor.name for descriptor in hello.channels)
+        log.info("session opened: %s, %dx%d, %s, %s", session.title, width, height, names, hello.mode)
+        self._on_event({"event": "session_opened", "session": session.id, "engine": hello.engine, "game": hello.game})
+
+    def _on_frame_message(self, session: Session, message: wire.FrameMessage) -> None:
+        if session.held <= 0:
+            raise ProtocolError("no_credit", f"Frame {message.serial} came without a credit: wait for one.")
+        session.held -= 1
+        session.busy += 1
+        last = session.last
+        if last is not None and message.serial <= last.serial:
+            self._note(session, "serial_repeated", message.time, {"serial": message.serial, "after": last.serial})
+            session.busy -= 1
+            self._grant(session)  # the credit comes back: the frame is not kept
+            raise ProtocolError("order", f"Frame {message.serial} came after frame {last.serial}: serials must rise.")
+        frame = wire.frame_of(message, session.hello, session.received)
+        missing = 0 if last is None else frame.serial - last.serial - 1
+        if missing or frame.dropped_before:
+            session.dropped += max(missing, frame.dropped_before)
+        session.received += 1
+        session.frame_bytes = max(session.frame_bytes, frame.nbytes)
+        session.arrivals.append(session.heard)
+        if session.wanted:
+            self._start_recording(session)
+        if not frame.in_sync:
+            session.desync += 1
+            serials = {name: channel.serial for name, channel in frame.channels.items()}
+            self._note(session, "desync", frame.time, {"serial": frame.serial, "channels": serials})
+        session.last = Frame(frame.index, frame.serial, frame.time, None, {})
+
+        session.ring.append(frame)
+        self._on_frame(session.id, frame)
+        if session.recorder is not None and session.recorder.put(frame):
+            return  # its credit comes back with the commit
+        if session.recorder is not None:  # the take is ending by itself this very moment
+            log.warning("frame %d did not get into take %s", frame.serial, session.take)
+        session.busy -= 1
+        self._grant(session)
+
+    def _on_bridge_event(self, session: Session, event: wire.Event) -> None:
+        self._note(session, event.name, event.time, event.data)
+        recording = session.recorder is not None
+        name = event.name
+        if name == "record_toggle":
+            name = "record_stop" if recording else "record_start"
+        try:
+            if name == "record_start" and not recording:
+                self._start_recording(session)
+            elif name == "record_stop" and recording:
+                self._stop_recording(session)
+            elif name == "replay_save":
+                self._save_replay(session)
+        except UserError as error:
+            raise ProtocolError("command", str(error)) from None
+        if event.name == "marker":
+            self._on_event({"event": "marker", "session": session.id, "time": event.time, "data": event.data})
+
+    def _send(self, peer: bytes, message: wire.Message) -> bool:
+        """Whether the message was handed to ZeroMQ; a peer that is gone or does not read gets nothing."""
+        try:
+            self._socket.send_multipart([peer, *wire.encode(message)], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            if (session := self._sessions.get(peer)) is not None and not session.leaving:
+                self._post(lambda: self._vanished(session))
+            return False
+        return True
+
+    # -- credits
+
+    def _window(self, session: Session) -> int:
+        """Frames that may be in flight now."""
+        if session.recorder is None and not session.wanted:
+            return self.settings.live_window
+        fitting = self.settings.record_bytes // max(1, session.frame_bytes)
+        return max(1, min(self.settings.record_window, fitting))
+
+    def _grant(self, session: Session) -> None:
+        """Give the credits that are free, and tell which frame is safely on disk."""
+        n = 0 if session.leaving else max(0, self._window(session) - session.held - session.busy)
+        if self._sessions.get(session.peer) is not session or (n == 0 and session.acknowledged == session.told):
+            return
+        if self._send(session.peer, wire.Credit(n, session.acknowledged)):
+            session.held += n
+            session.told = session.acknowledged
+
+    # -- takes
+
+    def _start_recording(self, session: Session) -> str:
+        """Begin a take and return its name; nothing but the name when one is being written."""
+        if session.recorder is not None:
+            return session.recorder.name
+        session.problem, session.wanted = None, False
+        try:
+            recorder = self._open_recorder(session, self.settings.record_bytes)
+        except UserError as error:
+            session.problem = str(error)
+            log.error("no take for %s: %s", session.title, error)
+            if self.auto_record:  # recording is what this session is for
+                raise ProtocolError("recording", str(error)) from None
+            raise
+        session.recorder, session.take = recorder, recorder.name
+        session.acknowledged = session.told = None
+        log.info("take started: %s", session.take)
+        self._on_event({"event": "take_started", "session": session.id, "take": session.take})
+        self._send(session.peer, wire.Control("record_start", {"take": session.take}))
+        self._grant(session)
+        return recorder.name
+
+    def _open_recorder(self, session: Session, max_bytes: int, replay: bool = False) -> Recorder:
+        hello = session.hello
+        try:
+            writer = TakeWriter(
+                new_take_path(self.takes, hello.game or hello.engine),
+                conventions=hello.conventions,
+                descriptors=hello.channels,
+                engine=hello.engine,
+                game=hello.game,
+                fps=hello.fps,
+                legend=hello.legend,
+                metadata={"session": hello.session, "mode": hello.mode, "replay": replay},
+                preview=False,  # it may take seconds; the goodbye does not wait for it
+            )
+        except OSError as error:
+            raise TakeError(f"No take can be made in {self.takes}: {error.strerror}.") from None
+        dropped_at_start = session.dropped
+
+        def closed(report: TakeReport) -> None:
+            self._post(lambda: self._on_take_closed(session, recorder, report, dropped_at_start))
+
+        def frame_done(frame: Frame, committed: bool) -> None:
+            if not replay:  # the frame itself is not kept waiting in the inbox: its memory is free now
+                self._post(functools.partial(self._on_frame_done, session, recorder, frame.serial, committed))
+
+        recorder = Recorder(writer, self._encoders, max_bytes=max_bytes, on_frame=frame_done, on_close=closed)
+        self._recorders.add(recorder)
+        return recorder
+
+    def _stop_recording(self, session: Session) -> None:
+        """Let the recorder finish what it has; the take is closed when `take_closed` is told."""
+        recorder, session.recorder = session.recorder, None
+        if recorder is not None:
+            recorder.close()
+            if not session.leaving:
+                self._send(session.peer, wire.Control("record_stop", {"take": recorder.name}))
+
+    def _on_frame_done(self, session: Session, recorder: Recorder, serial: int, committed: bool) -> None:
+        session.busy -= 1
+        if committed:
+            session.recorded += 1
+            session.acknowledged = serial
+        self._grant(session)
+
+    def _on_take_closed(
+        self, session: Session, recorder: Recorder, report: TakeReport, dropped_at_start: int
+    ) -> None:
+        recorder.join()
+        self._recorders.discard(recorder)
+        name, dropped = report.path.name, session.dropped - dropped_at_start
+        log.info("take closed: %s, %d frames, %d dropped, %s", name, report.frames, dropped, report.path)
+        if report.problem is not None:
+            log.error("take %s ended early: %s", name, report.problem)
+        event = {"take": name, "frames": report.frames, "dropped": dropped, "problem": report.problem}
+        self._on_event({"event": "take_closed", "session": session.id, **event})
+        if self._previews is not None and report.frames:
+            self._previews.submit(make_preview, report.path)
+        if session.recorder is recorder:  # it ended by itself: the disk is full
+            session.recorder = None
+            session.problem = report.problem
+            if self.auto_record:
+                self._refuse(session.peer, ProtocolError("recording", report.problem or "The recording ended."))
+                self._end(session, "because it cannot be recorded")
+            else:
+                self._send(session.peer, wire.Control("record_stop", {"take": name, "reason": report.problem}))
+        if session.leaving and not self._writes(session):
+            self._say_goodbye(session)
+
+    def _writes(self, session: Session) -> bool:
+        """Whether a take of this session is still being written."""
+        return any(recorder.name == session.take for recorder in self._recorders)
+
+    def _save_replay(self, session: Session) -> str:
+        """Write the ring to a take of its own, while recording or not."""
+        frames = session.ring.newest()
+        if not frames:
+            raise UserError("There is nothing to save yet: no frame has arrived.")
+        recorder = self._open_recorder(session, sum(frame.nbytes for frame in frames), replay=True)
+        for frame in frames:
+            recorder.put(frame)
+        recorder.close()
+        log.info("saving the last %.1f s as take %s", session.ring.span, recorder.name)
+        return recorder.name
+
+    def _note(self, session: Session, name: str, at: float, data: dict[str, Any]) -> None:
+        """An event for the take that is being written, if one is. The writer itself notes gaps and turned clocks."""
+        if session.recorder is not None:
+            session.recorder.event(name, at, data)
+
+    # -- ends
+
+    def _say_goodbye(self, session: Session) -> None:
+        if self._sessions.get(session.peer) is not session:  # it ended, or the peer has begun another
+            return
+        self._send(session.peer, wire.Goodbye(session.received, session.recorded, session.dropped, session.take))
+        self._end(session, "")
+
+    def _vanished(self, session: Session) -> None:
+        if self._sessions.get(session.peer) is session:
+            self._end(session, "without a goodbye")
+
+    def _end(self, session: Session, how: str) -> None:
+        """Forget the session and close its take; frames already handed over are still committed."""
+        if self._sessions.get(session.peer) is not session:
+            return
+        del self._sessions[session.peer]
+        session.leaving = True
+        if how:
+            self._note(session, "session_lost", session.last.time if session.last else 0.0, {"how": how})
+        self._stop_recording(session)
+        session.ring.clear()
+        self._share_ring()
+        log.info(
+            "session closed%s: %s, %d frames, %d dropped",
+            f" {how}" if how else "", session.title, session.received, session.dropped,
+        )  # fmt: skip
+        self._on_event(
+            {
+                "event": "session_closed",
+                "session": session.id,
+                "take": session.take,
+                "received": session.received,
+                "recorded": session.recorded,
+                "dropped": session.dropped,
+            }
+        )
+
+    def _share_ring(self) -> None:
+        for session in self._sessions.values():
+            session.ring.resize(self.replay_bytes // len(self._sessions))
+
+    def _tick(self, now: float) -> None:
+        for session in list(self._sessions.values()):
+            if now - session.heard > 1.0:
+                # A credit of nothing tells the bridge nothing, and tells us whether it is still there.
+                session.heard = now
+                self._send(session.peer, wire.Credit(0, session.acknowledged))
+        state = self._describe(now)
+        if state != self._state:
+            self._state = state
+            self._on_event({"event": "state", "state": state})
+
+    def _describe(self, now: float) -> dict[str, Any]:
+        return {
+            "endpoint": self.endpoint,
+            "refused": self.refused,
+            "sessions": [
+                {
+                    "id": session.id,
+                    "engine": session.hello.engine,
+                    "game": session.hello.game,
+                    "mode": session.hello.mode,
+                    "channels": [descriptor.name for descriptor in session.hello.channels],
+                    "size": list(session.hello.channels[0].shape[1::-1]),
+                    "fps": round(session.rate(now), 1),
+                    "frames": session.received,
+                    "dropped": session.dropped,
+                    "desync": session.desync,
+                    "recorded": session.recorded,
+                    "recording": session.recorder.name if session.recorder is not None else None,
+                    "problem": session.problem,
+                    "ring": {
+                        "seconds": round(session.ring.span, 1),
+                        "frames": len(session.ring),
+                        "bytes": session.ring.bytes,
+                    },
+                }
+                for session in self._sessions.values()
+            ],
+        }
+
+    # -- commands
+
+    def _asked(self, session_id: str | None) -> list[Session]:
+        sessions = [s for s in self._sessions.values() if session_id in (None, s.id) and not s.leaving]
+        if not sessions:
+            raise UserError(_NO_SESSION)
+        return sessions
+
+    def _command_record_start(self, future: Future[Any], session: str | None = None) -> None:
+        future.set_result([self._start_recording(s) for s in self._asked(session)])
+
+    def _command_record_stop(self, future: Future[Any], session: str | None = None) -> None:
+        recording = [s for s in self._asked(session) if s.recorder is not None]
+        if not recording:
+            raise UserError("Nothing is being recorded.")
+        names = [s.recorder.name for s in recording if s.recorder is not None]
+        for s in recording:
+            self._stop_recording(s)
+        future.set_result(names)
+
+    def _command_replay_save(self, future: Future[Any], session: str | None = None) -> None:
+        future.set_result([self._save_replay(s) for s in self._asked(session)])
+
+    def _command_control(
+        self, future: Future[Any], session: str | None, name: str, args: dict[str, Any] | None = None
+    ) -> None:
+        for s in self._asked(session):
+            self._send(s.peer, wire.Control(name, args or {}))
+        future.set_result([])
+
+    _COMMANDS: dict[str, Callable[..., None]] = {
+        "record_start": _command_record_start,
+        "record_stop": _command_record_stop,
+        "replay_save": _command_replay_save,
+        "control": _command_control,
+    }
+
+
+_NO_SESSION = "No engine is connected: start one that sends to the daemon."
+
+
+
+# -- Ingest in a process of its own
+
+
+def ingest_main(conn: MpConnection, options: dict[str, Any]) -> None:
+    """The process that receives and records, under the service: `Ingest` with its events, commands and pictures on
+    a pipe. It ends, takes closed, when the parent says so or is gone."""
+    leave_signals_to_parent()
+    logging.basicConfig(level=options.pop("log_level"), format=LOG_FORMAT)
+    outbox = Outbox(conn)
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "state":
+            outbox.post_latest("state", event)
+        else:
+            outbox.post(event)
+
+    preview = Preview(
+        on_picture=lambda p: outbox.post_latest(f"{p.session} {p.view}", {"event": "picture", "picture": p}),
+        ready=lambda session, view: not outbox.waiting(f"{session} {view}"),
+    )
+    ingest = Ingest(**options, on_event=tell, on_frame=preview.offer)
+    clips = ThreadPoolExecutor(1, "live clip")
+
+    def on_message(message: dict[str, Any]) -> None:
+        if message["do"] == "watch":
+            preview.watch(message["views"])
+            return
+        if message["do"] == "clip":
+            future = clips.submit(_clip, ingest, message["session"], message["count"], message["width"])
+        else:
+            future = ingest.command(message["do"], **message["args"])
+        future.add_done_callback(functools.partial(reply, message["id"]))
+
+    def reply(number: int, future: Future[Any]) -> None:
+        error = future.exception()
+        if error is not None and not isinstance(error, UserError):
+            log.error("a command failed", exc_info=error)
+        result = None if error is not None else future.result()
+        outbox.post({"event": "reply", "id": number, "result": result, "error": str(error) if error else None})
+
+    try:
+        ingest.bind()
+    except UserError as error:
+        outbox.post({"event": "failed", "sentence": str(error)})
+        outbox.close()
+        return
+    listen(conn, on_message, on_end=ingest.stop)
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, lambda *_: ingest.stop())
+    ingest.run()
+    preview.close()
+    clips.shutdown(wait=False, cancel_futures=True)
+    outbox.close()
+
+
+def _clip(ingest: Ingest, session: str | None, count: int, width: int) -> dict[str, Any]:
+    """The newest frames of a session for live lifting: {session, times [s], serials, color uint8 TxHxWx3}."""
+    name, frames = ingest.newest(session, count)
+    frames = [copy.copy(frame) for frame in frames if "color" in frame.channels]
+    frames = [frame for frame in frames if frame.shape == frames[-1].shape]
+    return {
+        "session": name,
+        "times": [frame.time for frame in frames],
+        "serials": [frame.serial for frame in frames],
+        "color": np.stack([shrink(frame.color, width) for frame in frames]) if frames else None,
+    }

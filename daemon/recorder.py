@@ -1,0 +1,155 @@
+"""The thread that writes one take. A frame it reports as committed survives kill -9: that is the acknowledgement.
+
+Works on `capture.Frame` and `capture.TakeWriter`; knows nothing of sockets or credits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capture.errors import UserError
+from capture.frame import Frame
+from capture.take import EncodedFrame, TakeWriter
+
+log = logging.getLogger("realmaster.daemon")
+
+
+@dataclass(frozen=True)
+class TakeReport:
+    """What became of a take once it is closed."""
+
+    path: Path
+    frames: int
+    """Frames committed."""
+    problem: str | None = None
+    """One sentence when the take ended early (a full disk), else None."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Event:
+    name: str
+    time: float
+    data: dict[str, Any]
+
+
+class Recorder:
+    """Writes frames to one take in a thread, holding at most `max_bytes` of channels that wait for the disk.
+
+    Frames are compressed by `encoders`, side by side, and committed in order. `on_frame(frame, committed)` is called
+    once for every frame that `put` accepted, in order; `on_close(report)` once at the end. Both come from the writing
+    thread and must return at once.
+    """
+
+    def __init__(
+        self,
+        writer: TakeWriter,
+        encoders: Executor,
+        *,
+        max_bytes: int,
+        on_frame: Callable[[Frame, bool], None],
+        on_close: Callable[[TakeReport], None],
+    ) -> None:
+        self.path = writer.path
+        self._writer = writer
+        self._encoders = encoders
+        self._max_bytes = max_bytes
+        self._on_frame, self._on_close = on_frame, on_close
+        self._waiting: deque[tuple[Frame, Future[EncodedFrame]] | _Event] = deque()
+        self._bytes = 0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"recorder {self.path.name}")
+        self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """Name of the take."""
+        return self.path.name
+
+    def put(self, frame: Frame) -> bool:
+        """Hand over a frame; never waits. False when the take has ended or too many bytes wait for the disk."""
+        with self._changed:
+            if self._closing or (self._bytes and self._bytes + frame.nbytes > self._max_bytes):
+                return False
+            self._bytes += frame.nbytes
+            self._waiting.append((frame, self._encoders.submit(self._writer.encode, frame)))
+            self._changed.notify()
+        return True
+
+    def event(self, name: str, time: float, data: dict[str, Any]) -> None:
+        """Note something that happened at engine time `time` [s], in its place between the frames."""
+        with self._changed:
+            if not self._closing:
+                self._waiting.append(_Event(name, time, data))
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Write what waits, then close the take; returns at once."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end after `close`; whether it came."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        problem = None
+        try:
+            while (item := self._next()) is not None:
+                if isinstance(item, _Event):
+                    # The writer takes details as keywords, of which only `time` has another meaning there.
+                    data = {"data": item.data} if "time" in item.data else item.data
+                    self._writer.event(item.name, item.time, **data)
+                else:
+                    self._commit(*item)
+                item = None  # or the frame's memory would be kept until the next one comes
+        except (UserError, OSError) as error:
+            problem = str(error)
+        except Exception as error:  # a bug must not cost the frames that are already there
+            log.exception("recording failed")
+            problem = f"Recording failed ({type(error).__name__}: {error}); the daemon's log has the details."
+        try:
+            self._writer.close()
+        except (UserError, OSError) as error:
+            problem = problem or str(error)
+        self._refuse_rest()
+        self._on_close(TakeReport(self.path, self._writer.frames, problem))
+
+    def _next(self) -> tuple[Frame, Future[EncodedFrame]] | _Event | None:
+        with self._changed:
+            while not self._waiting:
+                if self._closing:
+                    return None
+                self._changed.wait()
+            return self._waiting.popleft()
+
+    def _commit(self, frame: Frame, encoded: Future[EncodedFrame]) -> None:
+        committed = False
+        try:
+            self._writer.append(encoded.result())
+            committed = True
+        finally:
+            self._done(frame, committed)
+
+    def _refuse_rest(self) -> None:
+        with self._changed:
+            self._closing = True
+            rest = list(self._waiting)
+            self._waiting.clear()
+        for item in rest:
+            if not isinstance(item, _Event):
+                self._done(item[0], False)
+
+    def _done(self, frame: Frame, committed: bool) -> None:
+        with self._changed:
+            self._bytes -= frame.nbytes
+        self._on_frame(frame, committed)

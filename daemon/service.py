@@ -1,0 +1,372 @@
+"""The daemon: starts ingest, the lift queue and the web side, carries messages between them, and stops them.
+
+    engine ==ZeroMQ==> [ingest process: ingest -> recorder, ring] --pipe--> [this process: service, web] ==> browser
+                                                                    <--pipe--> [lifting process: worker]
+
+Each process ends when this one does, by whatever death. Losing the lifting process costs the lift in progress;
+losing the ingest process costs the frames that were not yet acknowledged; both are started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capture.connection import DEFAULT_ENDPOINT, new_token
+from capture.errors import UserError
+from capture.take_writer import make_preview
+
+from .child import Child
+from .ingest import check_loopback, ingest_main
+from .library import Library
+from .live import LiveLift
+from .pictures import VIEWS
+from .preview import Picture
+from .worker import LiftJob, LiftQueue
+
+if TYPE_CHECKING:
+    from .web.server import WebServer
+
+log = logging.getLogger("realmaster.daemon")
+
+ANSWER_SECONDS = 10.0
+"""How long a command to the ingest process may take."""
+
+RESTARTS_PER_MINUTE = 5
+"""More crashes than this and the ingest process is left down, with a sentence in the state."""
+
+
+@dataclass(frozen=True)
+class DaemonConfig:
+    """What a daemon is started with."""
+
+    takes: Path
+    """Folder of takes; made when it does not exist."""
+    listen: str = DEFAULT_ENDPOINT
+    """ZeroMQ endpoint for bridges; port * takes a free one."""
+    http: str = "127.0.0.1:8765"
+    """HOST:PORT of the page and the API; port 0 takes a free one."""
+    http_token: str | None = None
+    """What HTTP requests must show; needed when `http` is not on this machine only."""
+    model: str = "embedded"
+    """Model profile or folder that lifts."""
+    lora: str | None = None
+    replay_seconds: float = 20.0
+    replay_bytes: int = 512 * 2**20
+    """Memory of the ring, over all sessions."""
+    auto_record: bool = False
+    """Record every session from its first frame to its end."""
+
+
+class Service:
+    """One daemon. `start` returns when everything answers; as a context manager it starts and stops.
+
+    Raises UserError when an address is taken or not allowed, or the folder cannot be written.
+    """
+
+    def __init__(self, config: DaemonConfig) -> None:
+        self.config = config
+        self.library = Library(config.takes)
+        self.lifts = LiftQueue(config.takes, model=config.model, lora=config.lora, on_change=self._lifts_changed)
+        self.live = LiveLift(self)
+        self.endpoint = ""
+        """The ZeroMQ endpoint in use, once started."""
+        self._token = new_token()
+        self._web: WebServer | None = None
+        self._ingest: Child | None = None
+        self._ingest_state: dict[str, Any] = {"sessions": [], "refused": 0}
+        self._problem: str | None = None
+        self._recording: set[str] = set()  # takes being written by the ingest process
+        self._crashes: deque[float] = deque(maxlen=RESTARTS_PER_MINUTE)
+        self._notices: deque[dict[str, Any]] = deque(maxlen=20)
+        self._notice_numbers = itertools.count(1)
+        self._numbers = itertools.count(1)
+        self._replies: dict[int, Future[Any]] = {}
+        self._watchers: dict[object, tuple[Callable[[Picture], None], tuple[str, ...]]] = {}
+        self._previews = ThreadPoolExecutor(1, "preview video")
+        self._lock = threading.RLock()
+        self._bound = threading.Event()
+        self._stop_asked = threading.Event()
+        self._stopping = False
+
+    # -- life
+
+    def start(self) -> Service:
+        """Start everything; returns when bridges and browsers are answered."""
+        from .web.server import WebServer  # the web libraries take a moment to import, and children do not need them
+
+        check_loopback(self.config.listen)
+        self._web = WebServer(self, self.config.http, self.config.http_token)
+        try:
+            self._start_ingest(self.config.listen)
+            if not self._bound.wait(30):
+                raise UserError("The ingest process did not start within 30 s; the daemon's log has the details.")
+            if self._problem:
+                raise UserError(self._problem)
+            self._web.start()
+        except BaseException:
+            self.stop()
+            raise
+        log.info("page: %s", self.http_url)
+        return self
+
+    def stop(self) -> None:
+        """Close takes, stop processes, release the addresses. Safe to call twice and from any thread."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+            ingest = self._ingest
+        self._stop_asked.set()
+        self.live.set(False)
+        if ingest is not None:
+            ingest.send(None)  # it begins to close its takes while the others stop
+        self.lifts.close()
+        if self._web is not None:
+            self._web.stop()
+        if ingest is not None:
+            ingest.stop(10)
+        self._previews.shutdown(cancel_futures=True)
+        self._fail_replies("The daemon is stopping.")
+
+    def ask_stop(self) -> None:
+        """Let `run_forever` return; safe in a signal handler."""
+        self._stop_asked.set()
+
+    def run_forever(self) -> None:
+        """Start if that was not done, work until SIGINT, SIGTERM or `ask_stop`, then stop."""
+        for name in ("SIGINT", "SIGTERM"):
+            with contextlib.suppress(ValueError, AttributeError):  # not the main thread
+                signal.signal(getattr(signal, name), lambda *_: self.ask_stop())
+        if self._ingest is None:
+            self.start()
+        try:
+            while not self._stop_asked.wait(0.5):  # Windows delivers Ctrl-C only between waits
+                pass
+        finally:
+            log.info("stopping")
+            self.stop()
+
+    def __enter__(self) -> Service:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def http_url(self) -> str:
+        """Address of the page, e.g. http://127.0.0.1:8765"""
+        return self._web.url if self._web is not None else ""
+
+    @property
+    def token(self) -> str:
+        """What bridges show in hello; also in the connection file."""
+        return self._token
+
+    # -- what the API asks
+
+    def state(self) -> dict[str, Any]:
+        """What is going on, as plain JSON values; the page shows nothing else."""
+        sessions = self._ingest_state["sessions"]
+        return {
+            "endpoint": self.endpoint,
+            "model": {"name": self.config.model, "lora": self.config.lora, "rules": self.lifts.rules},
+            "replay_seconds": self.config.replay_seconds,
+            "problem": self._problem,
+            "sessions": sessions,
+            "refused": self._ingest_state["refused"],
+            "recording": [session["recording"] for session in sessions if session["recording"]],
+            "lifts": [asdict(job) for job in reversed(self.lifts.jobs())],
+            "live": self.live.state(),
+            "takes": self.library.summaries(),
+            "notices": list(self._notices),
+        }
+
+    def record_start(self, session: str | None = None) -> list[str]:
+        """Begin a take of the session, or of each; returns their names."""
+        return self._ask("record_start", session=session).result(ANSWER_SECONDS)
+
+    def record_stop(self, session: str | None = None) -> list[str]:
+        """End the takes; returns their names. They are whole when the state lists them as closed."""
+        return self._ask("record_stop", session=session).result(ANSWER_SECONDS)
+
+    def replay_save(self, session: str | None = None) -> list[str]:
+        """Keep the last seconds as a take, of the session or of each; returns their names."""
+        return self._ask("replay_save", session=session).result(ANSWER_SECONDS)
+
+    def control(self, name: str, args: dict[str, Any] | None = None, session: str | None = None) -> None:
+        """Pass a control (step, pause, hide_hud, dump) on to the bridge."""
+        self._ask("control", session=session, name=name, args=args or {}).result(ANSWER_SECONDS)
+
+    def lift(
+        self,
+        take: str,
+        frames: tuple[int, int | None] = (0, None),
+        prompt: str = "",
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> LiftJob:
+        """Queue a lift of frames [a, b) of a take."""
+        self.library.path(take)
+        return self.lifts.submit(take, frames, prompt, seed, steps)
+
+    def clip(self, count: int, width: int, session: str | None = None) -> Future[Any]:
+        """The newest frames of a session's ring: a future of {session, times, serials, color uint8 TxHxWx3}."""
+        return self._send({"do": "clip", "session": session, "count": count, "width": width})
+
+    def newest_session(self) -> str | None:
+        sessions = self._ingest_state["sessions"]
+        return sessions[-1]["id"] if sessions else None
+
+    def watch(self, who: object, on_picture: Callable[[Picture], None], views: tuple[str, ...]) -> None:
+        """Have live pictures of these views delivered to `on_picture`, from any thread; with no views, no more.
+
+        Views are VIEWS of what the engine renders, "lifted" and its "source" while live lifting is on.
+        """
+        with self._lock:
+            if views:
+                self._watchers[who] = (on_picture, views)
+            else:
+                self._watchers.pop(who, None)
+        self._tell_watched()
+
+    def deliver(self, picture: Picture) -> None:
+        """Hand a live picture to everybody who watches that view."""
+        with self._lock:
+            watchers = list(self._watchers.values())
+        for on_picture, views in watchers:
+            if picture.view in views:
+                on_picture(picture)
+
+    # -- the ingest process
+
+    def _start_ingest(self, listen: str) -> None:
+        options = {
+            "listen": listen,
+            "takes": self.config.takes,
+            "auto_record": self.config.auto_record,
+            "replay_seconds": self.config.replay_seconds,
+            "replay_bytes": self.config.replay_bytes,
+            "token": self._token,
+            "http": self.http_url,
+            "previews": False,  # the ingest process must end at once when this one is gone
+            "log_level": log.getEffectiveLevel(),
+        }
+        with self._lock:
+            self._ingest = Child("ingest", ingest_main, (options,), self._on_ingest, self._on_ingest_exit)
+
+    def _on_ingest(self, child: Child, message: dict[str, Any]) -> None:
+        event = message["event"]
+        if event == "picture":
+            self.deliver(message["picture"])
+        elif event == "state":
+            self._ingest_state = message["state"]
+        elif event == "reply":
+            with self._lock:
+                future = self._replies.pop(message["id"], None)
+            if future is not None and not future.done():
+                if message["error"] is None:
+                    future.set_result(message["result"])
+                else:
+                    future.set_exception(UserError(message["error"]))
+        elif event == "bound":
+            self.endpoint = message["endpoint"]
+            self._problem = None
+            self._bound.set()
+            self._tell_watched()
+        elif event == "failed":
+            self._problem = message["sentence"]
+            self._bound.set()
+        elif event == "take_started":
+            self._recording.add(message["take"])
+            self.library.refresh()
+        elif event == "take_closed":
+            self._recording.discard(message["take"])
+            self.library.refresh()
+            if message["problem"]:
+                self._notice("error", f"Take {message['take']} ended early: {message['problem']}")
+            else:
+                self._notice("take", f"Take {message['take']}: {message['frames']} frames kept.")
+            if message["frames"]:
+                self._previews.submit(make_preview, self.config.takes / message["take"])
+        elif event in ("session_opened", "session_closed"):
+            self._notice("session", "An engine connected." if event == "session_opened" else "An engine left.")
+
+    def _on_ingest_exit(self, child: Child, code: int | None) -> None:
+        self._fail_replies("The ingest process ended before it answered; try again.")
+        with self._lock:
+            if self._stopping or not self.endpoint:  # asked for, or it never got as far as its address
+                self._bound.set()
+                if not self.endpoint and not self._problem:
+                    self._problem = f"The ingest process could not start (exit code {code})."
+                return
+            self._ingest_state = {"sessions": [], "refused": 0}
+            now = time.monotonic()
+            if len(self._crashes) == RESTARTS_PER_MINUTE and now - self._crashes[0] < 60:
+                self._problem = "The ingest process ended again and again; see the daemon's log, then restart it."
+                log.error(self._problem)
+                return
+            self._crashes.append(now)
+            broken, self._recording = self._recording, set()
+        log.error("the ingest process ended unexpectedly (exit code %s) and is started again", code)
+        self._notice("error", "The receiving process ended unexpectedly and was started again.")
+        self._start_ingest(self.endpoint)
+        for name in broken:
+            self._repair(name)
+
+    def _repair(self, name: str) -> None:
+        """Close a take that its recorder could not close."""
+        from capture.take import repair
+
+        try:
+            repair(self.config.takes / name)
+            log.info("take repaired: %s", name)
+        except (UserError, OSError) as error:
+            log.error("take %s could not be repaired: %s", name, error)
+        self.library.refresh()
+
+    def _ask(self, command: str, **args: Any) -> Future[Any]:
+        return self._send({"do": command, "args": args})
+
+    def _send(self, message: dict[str, Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._lock:
+            ingest = self._ingest
+            if ingest is None or self._stopping or not ingest.alive:
+                future.set_exception(UserError("The daemon is not receiving just now; try again in a moment."))
+                return future
+            number = next(self._numbers)
+            self._replies[number] = future
+        ingest.send(message | {"id": number})
+        return future
+
+    def _fail_replies(self, sentence: str) -> None:
+        with self._lock:
+            replies, self._replies = self._replies, {}
+        for future in replies.values():
+            if not future.done():
+                future.set_exception(UserError(sentence))
+
+    def _tell_watched(self) -> None:
+        with self._lock:
+            wanted = {view for _, views in self._watchers.values() for view in views}
+            if self._ingest is not None:
+                self._ingest.send({"do": "watch", "views": tuple(view for view in VIEWS if view in wanted)})
+
+    # -- small things
+
+    def _lifts_changed(self) -> None:
+        self.library.refresh()
+
+    def _notice(self, kind: str, text: str) -> None:
+        self._notices.append({"id": next(self._notice_numbers), "kind": kind, "text": text, "at": time.time()})

@@ -1,0 +1,115 @@
+"""The embedded engine's front: a street per seed, its frames and their reference pictures.
+
+Works on: frame numbers. Frame i shows the street at i / fps seconds and follows from (seed, size, fps, i) alone: no
+state is carried from one frame to the next.
+Knows nothing of: sockets, takes, models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from capture.frame import Camera, Entity
+from engine_bridges.city.gbuffer import GBuffer, draw
+from engine_bridges.city.raster import FAR, NEAR, View
+from engine_bridges.city.reference import reference
+from engine_bridges.city.shade import render
+from engine_bridges.city.street import Street
+from engine_bridges.city.sunlight import Sunlight
+from engine_bridges.city.things import LEGEND
+
+__all__ = ["LEGEND", "City", "CityFrame"]
+
+
+@dataclass(frozen=True)
+class CityFrame:
+    """One frame in canonical form; H, W = size. OpenCV axes in camera and world, metres, pixels."""
+
+    index: int
+    time: float
+    """seconds of engine time"""
+    color: np.ndarray
+    """uint8 (H, W, 3) sRGB, the cheap render"""
+    depth: np.ndarray
+    """float32 (H, W) metres along the optical axis, +inf for sky"""
+    normal: np.ndarray
+    """float32 (H, W, 3) camera-space unit normals, 0 for sky"""
+    motion: np.ndarray
+    """float32 (H, W, 2) pixels: where the surface point was in frame index - 1, minus now; frame 0 counts from -1"""
+    segmentation: np.ndarray
+    """uint8 (H, W), see LEGEND"""
+    instance: np.ndarray
+    """uint16 (H, W), 0 = background (sky, road, pavement)"""
+    camera: Camera
+    entities: tuple[Entity, ...]
+    """people and vehicles near the camera, in view or not"""
+
+
+class City:
+    """A procedural street. `size` is (width, height) in pixels, `fps` the frames per second of engine time."""
+
+    def __init__(self, seed: int, size: Sequence[int] = (320, 180), fps: float = 24.0) -> None:
+        width, height = size
+        if seed < 0 or width < 16 or height < 16 or not fps > 0:
+            raise ValueError(f"a city needs seed >= 0, a size of at least 16x16 and fps > 0, not {seed}, {size}, {fps}")
+        self.seed, self.size, self.fps = int(seed), (int(width), int(height)), float(fps)
+        self._street = Street(self.seed)
+        self._sunlight = Sunlight(self._street)
+        self._latest: tuple[int, GBuffer] | None = None
+
+    def frame(self, index: int) -> CityFrame:
+        """The cheap render of frame `index` with its buffers."""
+        g = self._geometry(index)
+        label = np.zeros(g.index.shape, np.uint8)
+        instance = np.zeros(g.index.shape, np.uint16)
+        label[g.seen], instance[g.seen] = g.prims.label[g.prim], g.prims.instance[g.prim]
+        return CityFrame(
+            index=index,
+            time=index / self.fps,
+            color=render(g, self._street),
+            depth=g.depth,
+            normal=g.normal,
+            motion=g.motion,
+            segmentation=label,
+            instance=instance,
+            camera=self._camera(g.view),
+            entities=self._entities(g),
+        )
+
+    def reference(self, index: int) -> np.ndarray:
+        """uint8 (H, W, 3) sRGB: the high-quality shading of exactly the same frame."""
+        return reference(self._geometry(index), self._street, self._sunlight, index)
+
+    def _geometry(self, index: int) -> GBuffer:
+        # frame(i) then reference(i) is the common order; the latest buffers are only a cache
+        if self._latest is None or self._latest[0] != index:
+            buffers = draw(self._street, index / self.fps, (index - 1) / self.fps, self.size)
+            self._latest = (index, buffers)
+        return self._latest[1]
+
+    @staticmethod
+    def _camera(view: View) -> Camera:
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = view.rotation, view.position
+        return Camera(pose=pose, fx=view.fx, fy=view.fy, cx=view.cx, cy=view.cy, near=NEAR, far=FAR)
+
+    def _entities(self, g: GBuffer) -> tuple[Entity, ...]:
+        def pose(position: np.ndarray, heading: float) -> np.ndarray:
+            c, s = np.cos(heading), np.sin(heading)
+            return np.array([[c, 0, s, position[0]], [0, 1, 0, position[1]], [-s, 0, c, position[2]], [0, 0, 0, 1.0]])
+
+        entities = [
+            Entity(number, "vehicle", "parked", pose(position, heading), size, (0.0, 0.0, 0.0))
+            for number, position, heading, size in self._street.parked(g.view.position[2])
+        ]
+        step = 1.0 / self.fps
+        for mover in g.movers:
+            position, heading = mover.where(g.time)
+            vx, vy, vz = (float(v) for v in (position - mover.where(g.time - step)[0]) / step)
+            entities.append(
+                Entity(mover.instance, mover.cls, mover.model, pose(position, heading), mover.size, (vx, vy, vz))
+            )
+        return tuple(entities)

@@ -1,0 +1,150 @@
+"""Sun shadows: a height map seen along the sun's rays.
+
+Works on: primitives and the sun's direction. Every sun ray meets the road plane (y = 0) at one point; the map holds,
+per such point, the height at which the ray first meets a solid. A surface point is in shadow where the map of its ray
+is higher than the point. The map lies still in the world, so shadows do not crawl; blocks of the street are drawn once
+and kept, movers are drawn over a copy.
+Knows nothing of: cameras, materials.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from engine_bridges.city.primitives import Primitives, Shape
+from engine_bridges.city.street import BLOCK, Street
+
+TEXEL = 0.1
+"""metres"""
+ROWS = int(round(BLOCK / TEXEL))
+TALLEST = 18.0
+"""metres; receivers above this height are lit"""
+_CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+
+
+class Sunlight:
+    """Shadows of one street."""
+
+    def __init__(self, street: Street) -> None:
+        self.street = street
+        sun = street.sun
+        self.rise = sun / -sun[1]
+        """(3,) way along the ray per metre of height"""
+        lean = self.rise[0] * TALLEST
+        self.left = -11.0 + min(0.0, -lean)
+        self.columns = int(round((22.0 + abs(lean)) / TEXEL))
+        self._tile = lru_cache(maxsize=40)(self._draw_tile)
+
+    def _draw_tile(self, number: int) -> np.ndarray:
+        heights = np.zeros((ROWS, self.columns), np.float32)
+        reach = 2
+        for block in range(number - reach, number + reach + 1):
+            cast(self.street.block(block).still, self.rise, heights, self.left, number * BLOCK)
+        return heights
+
+    def heights(self, camera_z: float, movers: Primitives) -> tuple[np.ndarray, float]:
+        """Height map (rows, columns) around the camera and the z of its first row."""
+        first = int(np.floor(camera_z / BLOCK)) - 1
+        z0 = first * BLOCK
+        tiles = np.concatenate([self._tile(number) for number in range(first, first + 7)])
+        cast(movers, self.rise, tiles, self.left, z0)
+        return tiles, z0
+
+    def lit(
+        self, world: np.ndarray, normal: np.ndarray, anchor_z: float, camera_z: float, movers: Primitives
+    ) -> np.ndarray:
+        """(M,) 0..1 share of the sun that reaches world points (M, 3), whose z counts from `anchor_z`.
+
+        The points are lifted off their surface along `normal` (M, 3). Shadows are softer far from their caster.
+        """
+        heights, z0 = self.heights(camera_z, movers)
+        rows, columns = heights.shape
+        p = world + normal * np.float32(0.06)
+        h = -p[:, 1]
+        gx = (p[:, 0] - np.float32(self.rise[0]) * h - np.float32(self.left)) * np.float32(1 / TEXEL) - 0.5
+        gz = (p[:, 2] - np.float32(self.rise[2]) * h - np.float32(z0 - anchor_z)) * np.float32(1 / TEXEL) - 0.5
+        flat = heights.ravel()
+
+        def sample(dx: np.ndarray | np.float32, dz: np.ndarray | np.float32) -> np.ndarray:
+            x = np.clip(gx + dx + 0.5, 0, columns - 1).astype(np.int32)
+            z = np.clip(gz + dz + 0.5, 0, rows - 1).astype(np.int32)
+            return flat[z * columns + x]
+
+        inside = (gx > 1) & (gx < columns - 2) & (gz > 1) & (gz < rows - 2)
+        bias = np.float32(0.10)
+        higher = np.zeros_like(h)
+        found = np.full_like(h, 1e-3)
+        for dx, dz in ((0, 0), (4, 0), (-4, 0), (0, 4), (0, -4)):
+            above = sample(np.float32(dx), np.float32(dz)) - h
+            blocks = above > bias
+            higher += np.where(blocks, above, 0)
+            found += blocks
+        # a sun of about 1.5 degrees across: the penumbra grows with the caster's height above the receiver
+        radius = np.clip(0.9 + (higher / found) * 0.28, 0.9, 7.0).astype(np.float32)
+        shade = np.zeros_like(h)
+        taps = 14
+        for k in range(taps):
+            r, angle = np.sqrt((k + 0.5) / taps), k * 2.399963
+            above = sample(radius * np.float32(r * np.cos(angle)), radius * np.float32(r * np.sin(angle))) - h
+            shade += np.clip((above - bias) * 8, 0, 1)
+        return np.where(inside, 1 - shade / taps, 1.0).astype(np.float32)
+
+
+def cast(prims: Primitives, rise: np.ndarray, heights: np.ndarray, left: float, z0: float) -> None:
+    """Raises `heights` (rows, columns), in place, to where the sun's rays first meet the primitives.
+
+    rise: (3,) way along a ray per metre of height. left, z0: x and z of the map's first texel's border, metres.
+    """
+    rows, columns = heights.shape
+    solid = np.flatnonzero(prims.shape != Shape.GROUND)
+    prims = prims.take(solid)
+    corners = prims.position[:, None] + np.einsum("nij,cj->nci", prims.rotation * prims.half[:, None, :], _CORNERS)
+    up = -corners[..., 1]
+    gx, gz = corners[..., 0] - rise[0] * up, corners[..., 2] - rise[2] * up
+    rect = np.stack(
+        [np.floor((gx.min(1) - left) / TEXEL), np.ceil((gx.max(1) - left) / TEXEL) + 1,
+         np.floor((gz.min(1) - z0) / TEXEL), np.ceil((gz.max(1) - z0) / TEXEL) + 1], axis=1)
+    rect = np.clip(rect, 0, [columns, columns, rows, rows]).astype(np.int64)
+    x = left + (np.arange(columns) + 0.5) * TEXEL
+    z = z0 + (np.arange(rows) + 0.5) * TEXEL
+    way = np.einsum("nji,j->ni", prims.rotation, rise)
+    for n in range(len(prims)):
+        x0, x1, y0, y1 = rect[n].tolist()
+        if x1 <= x0 or y1 <= y0:
+            continue
+        r, t = prims.rotation[n], prims.position[n]
+        # ray start in local axes: r.T @ ((x, 0, z) - t), affine in x and z
+        base = -(r.T @ t)
+        du, dv = r[0], r[2]
+        if prims.shape[n] == Shape.ELLIPSOID:
+            half = prims.half[n]
+            e, cu, cv, q = way[n] / half, du / half, dv / half, base / half
+            a = float(e @ e)
+            o = [
+                (cu[k] * x[x0:x1]).astype(np.float32) + (cv[k] * z[y0:y1] + q[k]).astype(np.float32)[:, None]
+                for k in range(3)
+            ]
+            b = np.float32(e[0]) * o[0] + np.float32(e[1]) * o[1] + np.float32(e[2]) * o[2]
+            c = o[0] ** 2 + o[1] ** 2 + o[2] ** 2 - 1
+            discriminant = b * b - np.float32(a) * c
+            hit = discriminant > 0
+            top = (-b + np.sqrt(np.maximum(discriminant, 0))) / np.float32(a)
+        else:
+            normals, offsets = prims.plane_normal[n], prims.plane_offset[n]
+            leave = np.full((y1 - y0, x1 - x0), np.inf, np.float32)
+            enter = -leave
+            for k in range(6):
+                speed = float(normals[k] @ way[n])
+                speed = speed if abs(speed) > 1e-6 else 1e-6
+                bound = (-(normals[k] @ du) / speed * x[x0:x1]).astype(np.float32) + (
+                    (offsets[k] - normals[k] @ base - (normals[k] @ dv) * z[y0:y1]) / speed
+                ).astype(np.float32)[:, None]
+                if speed > 0:
+                    np.minimum(leave, bound, out=leave)
+                else:
+                    np.maximum(enter, bound, out=enter)
+            hit, top = enter < leave, leave
+        window = heights[y0:y1, x0:x1]
+        np.copyto(window, top, where=hit & (top > window))

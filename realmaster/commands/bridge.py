@@ -1,0 +1,100 @@
+"""A bridge as a process of its own beside a command: started with the daemon's address, ended without loss.
+
+Knows processes; knows nothing of engines, sockets or takes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from types import TracebackType
+
+from capture.errors import UserError
+
+PATIENCE_SECONDS = 5.0
+"""How long a bridge that was asked to end may take before it is ended by force."""
+
+
+class Bridge:
+    """A running bridge; a context manager that ends it on the way out.
+
+    It runs in a process group of its own: Ctrl-C reaches the command, which then ends the bridge in good order.
+    What it prints is kept, to say why it failed. Raises UserError when the program cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], endpoint: str, token: str) -> None:
+        environment = {**os.environ, "REALMASTER_ENDPOINT": endpoint, "REALMASTER_TOKEN": token}
+        environment["PYTHONUNBUFFERED"] = "1"
+        self._printed = tempfile.TemporaryFile()
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self._printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=os.name == "posix",
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except OSError as error:
+            self._printed.close()
+            raise UserError(f"Cannot start {command[0]}: {error.strerror}.") from None
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the bridge has ended, at most `timeout` seconds; whether it has."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end(self) -> None:
+        """Ask the bridge to end as Ctrl-C does, then insist."""
+        if self.running:
+            self._signal(signal.SIGINT)
+            if not self.wait(PATIENCE_SECONDS):
+                self._process.terminate()
+            if not self.wait(PATIENCE_SECONDS):
+                self._process.kill()
+                self._process.wait()
+
+    def failure(self) -> str | None:
+        """Why the bridge failed, in its own last words; None while it runs and when it ended well."""
+        if self._process.poll() in (None, 0):
+            return None
+        lines = [line.strip() for line in self._text().splitlines()]
+        words = next((line for line in reversed(lines) if line), "").removeprefix("error: ")
+        return words or f"it ended with exit code {self._process.returncode}"
+
+    def sent(self) -> int | None:
+        """How many frames the bridge says that it sent (its last line tells), None when it does not say."""
+        counts = re.findall(r"(\d+) frames sent", self._text())
+        return int(counts[-1]) if counts else None
+
+    def _text(self) -> str:
+        self._printed.seek(0)
+        return self._printed.read().decode("utf-8", "replace")
+
+    def __enter__(self) -> Bridge:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        self._printed.close()
+
+    def _signal(self, number: int) -> None:
+        if sys.platform == "win32":
+            self._process.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            os.killpg(self._process.pid, number)

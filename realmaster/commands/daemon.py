@@ -1,0 +1,70 @@
+"""`realmaster daemon`: sessions, recording, lifting and the page, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from realmaster.commands.options import add_command, add_takes_folder, positive, takes_folder, writable_folder
+
+if TYPE_CHECKING:
+    from realmaster.progress import Screen
+
+
+def add(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "daemon",
+        "receive, record and lift while the engine runs, with a page",
+        run=run,
+        example="realmaster daemon --takes ./takes --http 127.0.0.1:8765",
+        about="Receive frames from bridges, record and lift them while the engine runs, and show it all on a page. "
+        "Ctrl-C ends\nit in good order.",
+    )
+    parser.add_argument("--listen", metavar="ENDPOINT", help="where bridges connect (default: tcp://127.0.0.1:5790)")
+    parser.add_argument("--http", metavar="HOST:PORT", help="address of the page (default: 127.0.0.1:8765)")
+    parser.add_argument("--model", default="embedded", metavar="PROFILE|DIR", help="model profile, or a folder in "
+                        "diffusers layout (default: embedded)")  # fmt: skip
+    parser.add_argument("--lora", metavar="L", help="adapter: a safetensors file, a folder, or a hub id")
+    parser.add_argument("--replay-seconds", type=positive, default=20.0, metavar="S", help="how much of what just "
+                        "happened can still be saved (default: 20)")  # fmt: skip
+    add_takes_folder(parser)
+
+
+def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
+    from capture.connection import DEFAULT_ENDPOINT, connection_file, endpoint_port
+    from daemon.service import DaemonConfig, Service
+    from realmaster.lift.profiles import load_profile
+    from realmaster.progress import facts
+
+    takes = writable_folder(takes_folder(args), "takes")
+    load_profile(args.model)  # a profile that does not exist is said now, not at the first lift
+    config = DaemonConfig(
+        takes=takes,
+        listen=args.listen or DEFAULT_ENDPOINT,
+        http=args.http or DaemonConfig.http,
+        http_token=os.environ.get("REALMASTER_HTTP_TOKEN"),
+        model=args.model,
+        lora=args.lora,
+        replay_seconds=args.replay_seconds,
+    )
+    _log_to_stderr()
+    service = Service(config)
+    with screen.step("starting"):
+        service.start()
+    where = {"page": service.http_url, "endpoint": service.endpoint, "takes": takes, "model": args.model}
+    connection = connection_file(endpoint_port(service.endpoint))
+    screen.show(facts("realmaster daemon", {**where, "connection file": connection, "end it with": "Ctrl-C"}))
+    service.run_forever()
+    return {**where, "connection_file": connection}
+
+
+def _log_to_stderr() -> None:
+    """One line per event that a person wants, from all processes in one form."""
+    from daemon.ingest import LOG_FORMAT
+
+    logging.basicConfig(format=LOG_FORMAT)
+    logging.getLogger("realmaster").setLevel(logging.INFO)

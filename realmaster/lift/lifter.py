@@ -1,0 +1,67 @@
+"""What every lifter is. Knows nothing of any model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from capture.errors import UserError
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+class LiftError(UserError):
+    """A lift that cannot be done, in one sentence."""
+
+
+@dataclass(frozen=True)
+class LiftRules:
+    """The clips that a lifter takes in one piece."""
+
+    window: int
+    """Frames of one piece: `frame_step * k + 1`."""
+    overlap: int
+    """Frames at a window's start that the window before has lifted already: `frame_step * k + 1`, less than `window`."""
+    frame_step: int
+    """Clip and prefix lengths are multiples of this, plus one."""
+    size_multiple: int
+    """Width and height are multiples of this, in pixels."""
+    max_side: int
+    """Longer side at which the model works, in pixels; larger pictures are lifted smaller and enlarged again."""
+
+    def __post_init__(self) -> None:
+        for name, length in (("window", self.window), ("overlap", self.overlap)):
+            if length < 1 or (length - 1) % self.frame_step:
+                raise LiftError(
+                    f"A {name} of {length} frames does not fit this model: use {self.frame_step}k+1 frames, "
+                    f"such as {self.frame_step * max(1, length // self.frame_step) + 1}."
+                )
+        if self.overlap >= self.window:
+            raise LiftError(f"The overlap ({self.overlap} frames) must be shorter than the window ({self.window}).")
+
+
+class Lifter(Protocol):
+    """Lifts one clip. Implementations hold a loaded model; they are not safe for threads."""
+
+    name: str
+    rules: LiftRules
+
+    def lift(
+        self,
+        clip: np.ndarray,
+        prompt: str = "",
+        seed: int = 0,
+        prefix: np.ndarray | None = None,
+        steps: int | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Lift `clip`, uint8 `[T, H, W, 3]` sRGB with T up to `rules.window`, to the same shape.
+
+        `prefix`, uint8 `[P, H, W, 3]`, is what the first P frames of this clip were lifted to before: they are kept,
+        and the rest goes on from them. `steps` overrides the profile's sampling steps. The same seed gives the same
+        clip. Raises `LiftError`.
+        """
+        ...

@@ -1,0 +1,23 @@
+"""From a model's name to a loaded lifter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from realmaster.lift.lifter import Lifter
+from realmaster.lift.profiles import load_profile
+
+
+def load_lifter(model: str | Path = "embedded", lora: str | None = None, device: str | None = None) -> Lifter:
+    """Load the lifter of a profile name, a profile file, or a folder in diffusers layout.
+
+    `lora` (a safetensors file, a folder, or a hub id) takes the place of the profile's adapter; "none" leaves it out.
+    `device` is a torch device; by default the first GPU, else the CPU. Raises `LiftError`.
+    """
+    profile = load_profile(model)
+    if lora is not None:
+        profile.adapter = None if lora == "none" else lora
+    # Families are imported when asked for: each brings its pipeline's imports with it.
+    from realmaster.lift.ltx2 import LTX2Lifter
+
+    return {"ltx2": LTX2Lifter}[profile.family](profile, device)

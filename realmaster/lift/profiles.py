@@ -1,0 +1,109 @@
+"""Model profiles: which pipeline, which adapter, how it samples, which clips it takes. Knows no model code.
+
+A profile is a TOML file. `embedded` and the others that ship lie in `profiles/`; users keep theirs in their
+configuration folder or beside an adapter (`realmaster train` writes one). Paths in a profile are relative to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from realmaster.lift.lifter import LiftError
+
+SHIPPED = Path(__file__).parent / "profiles"
+
+
+class Sampling(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(8, ge=1, le=1000, description="denoising steps where no sigmas are given")
+    sigmas: list[float] | None = Field(None, min_length=1, description="noise levels, falling, each in (0, 1]")
+    guidance_scale: float = Field(1.0, ge=1.0, le=30.0, description="classifier-free guidance; 1 is off")
+
+    @model_validator(mode="after")
+    def _sigmas_fall(self) -> Sampling:
+        levels = self.sigmas or []
+        if any(not 0 < s <= 1 for s in levels) or any(b >= a for a, b in zip(levels, levels[1:], strict=False)):
+            raise ValueError("sigmas must fall and lie in (0, 1]")
+        return self
+
+
+class Profile(BaseModel):
+    """How a lifter is set up."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field("", description="filled in from the file's name")
+    description: str = ""
+    family: Literal["ltx2"] = "ltx2"
+    base: str = Field(description="folder in diffusers layout (relative to the profile) or a hub id")
+    adapter: str | None = Field(None, description="LoRA: a safetensors file, a folder, or a hub id")
+    adapter_weight: float = Field(1.0, ge=0.0, le=2.0)
+    prompt: str = Field("", description="prompt where the user gives none")
+    trigger: str = Field("", description="word that the adapter was trained with; put before every prompt")
+    window: int = Field(121, ge=2, description="frames lifted in one piece")
+    overlap: int = Field(9, ge=1, description="frames that a window takes over from the one before")
+    max_side: int = Field(1280, ge=64, description="longer side at which the model works, in pixels")
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    sampling: Sampling = Sampling()
+
+
+def profile_folders() -> list[Path]:
+    return [SHIPPED, Path(platformdirs.user_config_dir("realmaster")) / "profiles"]
+
+
+def known_profiles() -> dict[str, Path]:
+    """Name -> file; a user's profile goes before a shipped one of the same name."""
+    return {path.stem: path for folder in profile_folders() for path in sorted(folder.glob("*.toml"))}
+
+
+def load_profile(model: str | Path) -> Profile:
+    """The profile of that name, in that TOML file, or for that folder (its `profile.toml`, else sound defaults).
+
+    Raises `LiftError` naming what exists.
+    """
+    known, path = known_profiles(), Path(model)
+    if str(model) in known:
+        return _read(known[str(model)])
+    if path.suffix == ".toml" and path.is_file():
+        return _read(path)
+    if path.is_dir():
+        if (path / "profile.toml").is_file():
+            return _read(path / "profile.toml")
+        if (path / "model_index.json").is_file():
+            return Profile(name=path.name, base=str(path.resolve()))
+        raise LiftError(f"{path} is not a model: it holds neither a profile.toml nor diffusers' model_index.json.")
+    close = difflib.get_close_matches(str(model), known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise LiftError(
+        f"There is no model profile named {str(model)!r}: {hint}known profiles are {', '.join(sorted(known))}, "
+        "or give a folder in diffusers layout."
+    )
+
+
+def _read(path: Path) -> Profile:
+    try:
+        profile = Profile(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LiftError(f"The profile {path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the profile"
+        raise LiftError(f"The profile {path} is wrong at {where}: {first['msg']}.") from error
+    profile.name = path.parent.name if path.name == "profile.toml" else path.stem
+    profile.base = resolve(path.parent, profile.base)
+    if profile.adapter:
+        profile.adapter = resolve(path.parent, profile.adapter)
+    return profile
+
+
+def resolve(folder: Path, reference: str) -> str:
+    """A path beside the profile if there is one, else the reference as it stands (an absolute path or a hub id)."""
+    beside = folder / reference
+    return str(beside.resolve()) if beside.exists() else reference

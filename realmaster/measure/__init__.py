@@ -1,0 +1,9 @@
+"""How good is a lift: against the engine's own geometry, over time, and against the truth where there is one.
+
+Every score is reported for the untouched render too: a copy of the render wins every structure measure, so a structure
+score alone says nothing of realism.
+"""
+
+from realmaster.measure.scores import Scorer, Scores
+
+__all__ = ["Scorer", "Scores"]

@@ -1,0 +1,19 @@
+"""What all tests share: no test touches the user's own folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Connection files, takes and profiles go to a folder of this test; no daemon of the user's is found."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("REALMASTER_RUNTIME_DIR", str(home / "run"))
+    monkeypatch.setenv("REALMASTER_TAKES", str(home / "takes"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    for name in ("REALMASTER_ENDPOINT", "REALMASTER_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return home

@@ -1,0 +1,284 @@
+"""The embedded engine: its buffers are exact, its frames are the same every time, its two pictures show one street."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from capture.geometry import geometric_edges, normals_from_depth, project, world_points
+from engine_bridges.city.primitives import Builder, Kind, Primitives, Shape, pitch, roll, yaw
+from engine_bridges.city.raster import FAR, View, rasterise
+from engine_bridges.city.scene import LEGEND, City, CityFrame
+from engine_bridges.city.sunlight import TEXEL, cast
+
+CLASS = {name: number for number, name in LEGEND.items()}
+SEEDS = (1, 5, 12)
+
+
+@lru_cache(maxsize=64)
+def frame(seed: int, index: int) -> CityFrame:
+    return City(seed).frame(index)
+
+
+def pixels(camera_frame: CityFrame) -> np.ndarray:
+    height, width = camera_frame.depth.shape
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float64)
+
+
+def looked_up(image: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values of `image` at the nearest pixels to `at` (..., 2), and whether they lie inside."""
+    height, width = image.shape[:2]
+    x, y = np.rint(np.nan_to_num(at, nan=-1e6)).astype(int).transpose(2, 0, 1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return image[y.clip(0, height - 1), x.clip(0, width - 1)], inside
+
+
+# -- buffers
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_canonical_form(seed: int) -> None:
+    f = frame(seed, 30)
+    assert f.color.shape == f.normal.shape == (180, 320, 3) and f.motion.shape == (180, 320, 2)
+    assert [a.dtype.name for a in (f.color, f.depth, f.normal, f.motion, f.segmentation, f.instance)] == [
+        "uint8", "float32", "float32", "float32", "uint8", "uint16",
+    ]  # fmt: skip
+    sky = np.isinf(f.depth)
+    assert 0.02 < sky.mean() < 0.6
+    assert np.array_equal(sky, f.segmentation == CLASS["sky"])
+    assert np.array_equal(sky, (f.normal == 0).all(axis=2))
+    np.testing.assert_allclose(np.linalg.norm(f.normal[~sky], axis=1), 1, atol=1e-5)
+    assert f.depth.min() > 0 and np.isfinite(f.motion).all()
+    # every surface that is seen faces the camera
+    rays = np.concatenate([(pixels(f) - (f.camera.cx, f.camera.cy)) / f.camera.fx, np.ones((180, 320, 1))], axis=2)
+    assert ((f.normal * rays).sum(axis=2)[~sky] < 1e-4).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_normals_agree_with_depth(seed: int) -> None:
+    f = frame(seed, 30)
+    from_depth = normals_from_depth(f.depth, f.camera)
+    flat = ~geometric_edges(f.depth, f.normal) & (np.abs(from_depth).sum(axis=2) > 0)
+    cosine = (from_depth * f.normal).sum(axis=2)[flat].clip(-1, 1)
+    angles = np.degrees(np.arccos(cosine))
+    assert flat.mean() > 0.4
+    assert np.median(angles) < 0.5 and np.percentile(angles, 90) < 3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_still_things_reproject_by_the_cameras_alone(seed: int) -> None:
+    before, now = frame(seed, 29), frame(seed, 30)
+    points = world_points(now.depth, now.camera)
+    uv, z = project(points, before.camera)
+    still = np.isfinite(now.depth) & ~np.isin(now.segmentation, (CLASS["vehicle"], CLASS["person"]))
+    difference = np.abs(uv - pixels(now) - now.motion).max(axis=2)[still]
+    assert difference.max() < 0.02
+    depth_before, inside = looked_up(before.depth, uv)
+    known = still & inside & np.isfinite(depth_before)
+    agree = np.abs(depth_before - z)[known] / z[known] < 0.05
+    assert agree.mean() > 0.93  # the rest was hidden in the frame before
+
+
+def test_vehicles_move_as_their_entities_say() -> None:
+    checked = moving = 0
+    for seed in SEEDS:
+        before, now = frame(seed, 29), frame(seed, 30)
+        poses = {e.id: e.pose for e in before.entities if e.cls == "vehicle"}
+        for entity in now.entities:
+            mine = (now.instance == entity.id) & np.isfinite(now.depth)
+            if entity.id not in poses or not mine.any():
+                continue
+            points = world_points(now.depth, now.camera)[mine]
+            rigid = poses[entity.id] @ np.linalg.inv(entity.pose)
+            uv, _ = project(points @ rigid[:3, :3].T + rigid[:3, 3], before.camera)
+            difference = np.abs(uv - pixels(now)[mine] - now.motion[mine])
+            assert difference.max() < 0.05
+            checked += mine.sum()
+            moving += mine.sum() * (np.linalg.norm(entity.velocity) > 1)
+    assert checked > 1000 and moving > 150
+
+
+def test_motion_leads_to_the_same_person_in_the_frame_before() -> None:
+    matches = []
+    for seed in (5, 8, 21):
+        for index in (30, 90):
+            before, now = frame(seed, index - 1), frame(seed, index)
+            person = now.segmentation == CLASS["person"]
+            found, inside = looked_up(before.instance, pixels(now) + now.motion)
+            matches.append((found == now.instance)[person & inside])
+    matches = np.concatenate(matches)
+    assert len(matches) > 200 and matches.mean() > 0.85  # the rest was hidden by an arm or a car
+
+
+def test_sky_motion_is_the_cameras_turn() -> None:
+    before, now = frame(5, 29), frame(5, 30)
+    sky = np.isinf(now.depth)
+    far = world_points(np.full_like(now.depth, 1e7), now.camera)
+    uv, _ = project(far, before.camera)
+    np.testing.assert_allclose((uv - pixels(now))[sky], now.motion[sky], atol=0.02)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_instance_is_of_one_class_and_things_have_one(seed: int) -> None:
+    f = frame(seed, 30)
+    for number in np.unique(f.instance[f.instance > 0]):
+        assert len(np.unique(f.segmentation[f.instance == number])) == 1
+    background = np.isin(f.segmentation, [CLASS[name] for name in ("sky", "road", "pavement")])
+    assert np.array_equal(background, f.instance == 0)
+    assert set(np.unique(f.segmentation)) <= set(LEGEND)
+    for entity in f.entities:
+        assert set(np.unique(f.segmentation[f.instance == entity.id])) <= {CLASS[entity.cls]}
+    moving_classes = np.isin(f.segmentation, (CLASS["vehicle"], CLASS["person"])) & (f.depth < 50)
+    assert set(np.unique(f.instance[moving_classes])) <= {e.id for e in f.entities}
+
+
+# -- the drive
+
+
+def test_same_seed_same_street_in_any_order() -> None:
+    one, other = City(7), City(7)
+    for index in (40, 3):
+        other.frame(index)
+    other.reference(90)
+    for index in (3, 40):
+        a, b = one.frame(index), other.frame(index)
+        for name in ("color", "depth", "normal", "motion", "segmentation", "instance"):
+            assert np.array_equal(getattr(a, name), getattr(b, name)), name
+        assert np.array_equal(a.camera.pose, b.camera.pose)
+        assert np.array_equal(one.reference(index), other.reference(index))
+    assert not np.array_equal(one.frame(3).depth, City(8).frame(3).depth)
+
+
+def test_the_camera_drives() -> None:
+    for seed in SEEDS:
+        way = frame(seed, 48).camera.pose[:3, 3] - frame(seed, 0).camera.pose[:3, 3]
+        assert 3.0 < np.linalg.norm(way) / 2.0 < 11.0
+        assert 1.2 < -frame(seed, 0).camera.pose[1, 3] < 4.5
+
+
+def test_somebody_appears_from_behind_something() -> None:
+    """A person or vehicle that was in the picture's field, hidden, comes to be seen within 40 m."""
+    appeared = set()
+    for seed in (5, 21, 12):
+        city = City(seed)
+        first = city.frame(0)
+        known, hidden = set(np.unique(first.instance)), set()
+        for index in range(0, 120, 6):
+            f = first if index == 0 else city.frame(index)
+            for entity in f.entities:
+                middle = entity.pose[:3, 3] - (0, entity.size[1] / 2, 0)
+                uv, z = project(middle[None], f.camera)
+                if not (1 < z[0] < 40 and 20 < uv[0, 0] < 300 and 10 < uv[0, 1] < 170):
+                    continue
+                seen = (f.instance == entity.id).sum()
+                if not seen:
+                    hidden.add(entity.id)
+                elif seen >= 12 and entity.id in hidden - known and np.linalg.norm(entity.velocity) > 0.3:
+                    appeared.add((seed, entity.id))
+    assert len(appeared) >= 2
+
+
+# -- the two pictures
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_reference_is_another_picture_of_the_same_things(seed: int) -> None:
+    city = City(seed)
+    f, reference = city.frame(30), city.reference(30)
+    assert reference.shape == f.color.shape and reference.dtype == np.uint8
+    error = np.mean((f.color / 255.0 - reference / 255.0) ** 2)
+    assert 12 < -10 * np.log10(error) < 20
+    near = np.where(f.depth < 40, f.depth, np.inf)
+    edges = geometric_edges(near, f.normal)
+    for picture in (f.color, reference):
+        grey = picture.astype(np.float64).mean(axis=2)
+        slope = np.hypot(*np.gradient(grey))
+        assert slope[edges].mean() > 2.5 * slope[~edges].mean()
+
+
+def test_reference_casts_shadows_that_the_render_lacks() -> None:
+    city = City(5)
+    darkest = 0.0
+    for index in (0, 60):
+        f, reference = city.frame(index), city.reference(index) / 255.0
+        road = (f.segmentation == CLASS["road"]) & (f.depth < 25)
+        spread = np.percentile(reference[road], 90) - np.percentile(reference[road], 10)
+        assert len(np.unique(f.color[road], axis=0)) < 40  # flat colours
+        darkest = max(darkest, spread)
+    assert darkest > 0.15
+
+
+def test_any_size_and_rate() -> None:
+    small = City(3, (96, 64), fps=12.0)
+    f = small.frame(12)
+    assert f.color.shape == (64, 96, 3) and f.time == 1.0 and small.reference(12).shape == (64, 96, 3)
+    np.testing.assert_allclose(f.camera.pose, City(3, fps=24.0).frame(24).camera.pose)
+    for wrong in ({"seed": -1}, {"seed": 1, "size": (8, 8)}, {"seed": 1, "fps": 0}):
+        with pytest.raises(ValueError, match="a city needs"):
+            City(**wrong)
+
+
+# -- visibility and shadows against brute force
+
+
+def solids() -> Primitives:
+    b = Builder()
+    b.place((0, 0, 12), 0.3)
+    b.add(Kind.TRIM, (1, 1, 1), (-2, -1, 0), (1.0, 0.8, 1.5), rotation=yaw(0.5) @ pitch(0.4) @ roll(0.2))
+    b.add(Kind.TRIM, (1, 1, 1), (2, -0.5, 1), (0.8, 1.2, 1.0), taper=(0.3, 0.2, 0.1))
+    b.ball(Kind.TRIM, (1, 1, 1), (0, 0.5, -1), (0.9, 0.5, 1.4), rotation=yaw(0.7))
+    return b.build()
+
+
+def inside(prims: Primitives, n: int, points: np.ndarray) -> np.ndarray:
+    local = (points - prims.position[n]) @ prims.rotation[n]
+    if prims.shape[n] == Shape.ELLIPSOID:
+        return ((local / prims.half[n]) ** 2).sum(axis=-1) <= 1
+    return (local @ prims.plane_normal[n].T <= prims.plane_offset[n]).all(axis=-1)
+
+
+def test_rasteriser_agrees_with_marching_along_rays() -> None:
+    prims = solids()
+    view = View(yaw(0.05) @ pitch(0.1), np.array([0.3, -1.5, 0.0]), 60.0, 60.0, 39.5, 29.5, 80, 60)
+    visible = rasterise(prims, view)
+    u, v = view.rays()
+    rays = np.stack([*np.meshgrid(u, v), np.ones((60, 80))], axis=-1) @ view.rotation.T
+    depths = np.arange(8.0, 16.0, 0.02)
+    nearest, index = np.full((60, 80), np.inf), np.full((60, 80), -1)
+    for n in range(len(prims)):
+        within = inside(prims, n, view.position + rays[:, :, None, :] * depths[:, None])
+        hit = np.where(within.any(axis=2), depths[within.argmax(axis=2)], np.inf)
+        index[hit < nearest] = n
+        nearest = np.minimum(hit, nearest)
+    assert (visible.index == index).mean() > 0.99  # thin corners fall between the steps
+    both = (visible.index == index) & (index >= 0)
+    assert len(np.unique(index[both])) == 3
+    difference = nearest[both] - 1 / visible.inverse_depth[both]
+    assert -0.001 < difference.min() and difference.max() < 0.021
+
+
+def test_nothing_is_seen_beyond_far_or_behind() -> None:
+    b = Builder()
+    for z in (-20.0, FAR + 50.0):
+        b.add(Kind.TRIM, (1, 1, 1), (0, 0, z), (2, 2, 2))
+    view = View(np.eye(3), np.zeros(3), 60.0, 60.0, 39.5, 29.5, 80, 60)
+    assert (rasterise(b.build(), view).index == -1).all()
+
+
+def test_shadow_map_holds_the_height_along_the_suns_ray() -> None:
+    b = Builder()
+    b.add(Kind.TRIM, (1, 1, 1), (5, -1, 5), (0.5, 1, 0.5))
+    b.ball(Kind.TRIM, (1, 1, 1), (10, -3, 5), (1, 1, 1))
+    prims = b.build()
+    rise = np.array([0.8, -1.0, 0.3])
+    heights = np.zeros((120, 140), np.float32)
+    cast(prims, rise, heights, 0.0, 0.0)
+    ladder = np.arange(0.0, 5.0, 0.01)
+    for x, z in ((5.0, 5.0), (4.2, 4.7), (3.6, 4.4), (8.0, 4.0), (7.2, 3.9), (1.0, 1.0), (11.0, 9.0)):
+        column, row = int(x / TEXEL), int(z / TEXEL)
+        start = np.array([(column + 0.5) * TEXEL, 0, (row + 0.5) * TEXEL])
+        ray = start + ladder[:, None] * rise
+        blocked = [ladder[inside(prims, n, ray)].max(initial=0.0) for n in range(2)]
+        assert heights[row, column] == pytest.approx(max(blocked), abs=0.02)

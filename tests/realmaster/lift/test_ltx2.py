@@ -1,0 +1,158 @@
+"""The LTX-2 lifter with the weights that ship: real pipeline class, real sampling."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from realmaster import load_lifter
+from realmaster.lift import LiftError
+from realmaster.lift.ltx2 import LTX2Lifter
+from realmaster.lift.profiles import load_profile
+
+
+@pytest.fixture(scope="module")
+def lifter() -> LTX2Lifter:
+    return load_lifter("embedded")
+
+
+@pytest.fixture(scope="module")
+def clip() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(40, 220, (1, 4, 6, 3), dtype=np.uint8)
+    return np.broadcast_to(blocks.repeat(16, 1).repeat(16, 2), (9, 64, 96, 3)).copy()
+
+
+def test_the_class_is_diffusers_own_with_a_peft_adapter(lifter: LTX2Lifter) -> None:
+    assert type(lifter.pipeline).__name__ == "LTX2InContextPipeline"
+    assert list(lifter.pipeline.transformer.peft_config) == ["lift"]
+    assert all(parameter.dtype == torch.float32 for parameter in lifter.pipeline.transformer.parameters())
+
+
+def test_the_same_seed_gives_the_same_clip_and_another_another(lifter: LTX2Lifter, clip: np.ndarray) -> None:
+    first = lifter.lift(clip, seed=1)
+    assert first.dtype == np.uint8 and first.shape == clip.shape
+    assert np.array_equal(first, lifter.lift(clip, seed=1))
+    assert not np.array_equal(first, lifter.lift(clip, seed=2))
+
+
+def test_the_lift_depends_on_the_render(lifter: LTX2Lifter, clip: np.ndarray) -> None:
+    other = lifter.lift(clip[:, ::-1, ::-1].copy(), seed=0)
+    same = lifter.lift(clip, seed=0)
+    difference = np.abs(same.astype(int) - other).mean()
+    flipped_back = np.abs(same.astype(int) - other[:, ::-1, ::-1]).mean()
+    assert flipped_back < difference  # it follows the picture, not the place
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 64, 96), (4, 50, 70), (9, 33, 97), (7, 180, 400)])
+def test_any_length_and_size_comes_back_as_it_went_in(lifter: LTX2Lifter, frames: int, height: int, width: int) -> None:
+    clip = np.full((frames, height, width, 3), 128, np.uint8)
+    assert lifter.lift(clip, steps=1).shape == clip.shape
+
+
+def test_the_prefix_is_kept_and_the_rest_goes_on_from_it(lifter: LTX2Lifter, clip: np.ndarray) -> None:
+    usual = lifter.lift(clip, seed=0)
+    prefix = np.clip(usual[:1].astype(int) + 60, 0, 255).astype(np.uint8)  # a brighter past
+    continued = lifter.lift(clip, seed=0, prefix=prefix)
+    assert np.array_equal(continued[:1], prefix)
+    assert continued[1].mean() > usual[1].mean()
+
+
+def test_steps_and_progress(lifter: LTX2Lifter, clip: np.ndarray) -> None:
+    calls: list[tuple[int, int]] = []
+    lifter.lift(clip, steps=3, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_one_forward_pass_a_step(lifter: LTX2Lifter, clip: np.ndarray) -> None:
+    """Guidance that is off is really off: LTX-2's defaults would run three passes, doubled."""
+    batches = []
+    handle = lifter.pipeline.transformer.register_forward_pre_hook(
+        lambda _module, _args, kwargs: batches.append(kwargs["hidden_states"].shape[0]), with_kwargs=True
+    )
+    try:
+        lifter.lift(clip, steps=2)
+    finally:
+        handle.remove()
+    assert batches == [1, 1]
+
+
+def test_the_adapter_is_what_lifts(lifter: LTX2Lifter, clip: np.ndarray) -> None:
+    without = load_lifter("embedded", lora="none")
+    assert not getattr(without.pipeline.transformer, "peft_config", None)
+    assert not np.array_equal(without.lift(clip, seed=0), lifter.lift(clip, seed=0))
+
+
+def test_a_folder_in_diffusers_layout_is_a_model(clip: np.ndarray) -> None:
+    folder = Path(load_profile("embedded").base)
+    bare = load_lifter(folder)
+    assert np.array_equal(
+        bare.lift(clip[:5], seed=3, steps=1), load_lifter("embedded", lora="none").lift(clip[:5], seed=3, steps=1)
+    )
+
+
+def test_bad_weights_are_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(load_profile("embedded").base, folder)
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(LiftError, match="does not load") as error:
+        load_lifter(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_cannot_choose_what_is_imported(tmp_path: Path) -> None:
+    folder = tmp_path / "strange"
+    shutil.copytree(load_profile("embedded").base, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["vae"] = ["antigravity", "Thing"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(LiftError, match="does not load"):
+        load_lifter(folder)
+    import sys
+
+    assert "antigravity" not in sys.modules
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(load_profile("embedded").base, folder)
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), folder / "transformer" / "diffusion_pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(LiftError, match="does not load"):
+        load_lifter(folder)
+
+
+@pytest.mark.parametrize("lora", ["missing.safetensors", "foreign.safetensors", "text.safetensors"])
+def test_an_adapter_that_does_not_fit_is_one_sentence(tmp_path: Path, lora: str) -> None:
+    save_file(
+        {"transformer.blocks.0.lora_A.weight": torch.zeros(4, 7), "transformer.blocks.0.lora_B.weight": torch.zeros(7, 4)},
+        tmp_path / "foreign.safetensors",
+    )
+    (tmp_path / "text.safetensors").write_text("not weights")
+    with pytest.raises(LiftError, match="adapter") as error:
+        load_lifter("embedded", lora=str(tmp_path / lora))
+    assert "\n" not in str(error.value)
+
+
+def test_the_downscale_factor_comes_from_the_adapters_own_metadata(tmp_path: Path, lifter: LTX2Lifter) -> None:
+    source = Path(load_profile("embedded").adapter) / "pytorch_lora_weights.safetensors"
+    save_file(load_file(source), tmp_path / "half.safetensors", metadata={"reference_downscale_factor": "2"})
+    half = load_lifter("embedded", lora=str(tmp_path / "half.safetensors"))
+    assert half.reference_downscale == 2 and half.rules.size_multiple == 2 * lifter.rules.size_multiple
+    assert half.lift(np.full((5, 64, 64, 3), 90, np.uint8), steps=1).shape == (5, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "clip", [np.zeros((9, 32, 32, 3), np.float32), np.zeros((9, 32, 32), np.uint8), np.zeros((0, 32, 32, 3), np.uint8)]
+)
+def test_what_is_no_clip_is_refused(lifter: LTX2Lifter, clip: np.ndarray) -> None:
+    with pytest.raises(LiftError):
+        lifter.lift(clip)
