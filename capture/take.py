@@ -28,7 +28,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from capture.errors import FrameError, TakeDamagedError, TakeError, TakeNotFoundError
+from capture.errors import TakeDamagedError, TakeError, TakeNotFoundError
 from capture.frame import Camera, Conventions, Frame
 from capture.records import RecordFile, scan
 from capture.take_check import RepairReport, VerifyReport, repair, verify
@@ -106,10 +106,7 @@ class Take(Sequence[Frame]):
             )
         self.manifest: dict[str, Any] = manifest
         """take.json as it stands."""
-        try:
-            self.conventions = Conventions.from_dict(manifest["conventions"])
-        except (FrameError, TypeError) as error:
-            raise TakeDamagedError(f"{self.path / 'take.json'}: the conventions are wrong ({error}).") from None
+        self.conventions = Conventions.from_dict(manifest["conventions"])
         self._count = max(self._frames, default=-1) + 1
 
     @classmethod

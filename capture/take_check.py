@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from capture.errors import FrameError, TakeDamagedError, TakeError
-from capture.frame import Conventions
+from capture.errors import TakeDamagedError, TakeError
+from capture.frame import Conventions, Descriptor
 from capture.records import RecordFile
 from capture.take_folder import (
     EVENTS,
@@ -35,7 +35,7 @@ from capture.take_folder import (
     write_index,
     write_manifest,
 )
-from capture.take_frames import read_frame
+from capture.take_frames import channel_entry, read_frame, read_metadata
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -240,15 +240,13 @@ def _finalised(folder: Path, manifest: dict[str, Any], found: Survey) -> dict[st
         return final
     dropped = desync = 0
     channels = {channel["name"]: channel for channel in manifest["channels"]}
-    conventions = Conventions.from_dict(manifest["conventions"])
-    for index, at in found.frames.items():
+    for at in found.frames.values():
         with RecordFile(folder / at.file) as file, suppress(TakeDamagedError):
-            frame = read_frame(file, at.start, at.end, index, conventions)
-            dropped += frame.dropped_before
-            desync += "desync" in frame.flags
-            for name, channel in frame.channels.items():
-                entry = {"codec": getattr(channel, "codec", ""), "error": "none: bit-exact"}
-                channels.setdefault(name, channel.descriptor.to_dict() | entry)
+            metadata = read_metadata(file, at.start)
+            dropped += metadata["dropped_before"]
+            desync += "desync" in metadata["flags"]
+            for descriptor in map(Descriptor.from_dict, metadata["channels"]):
+                channels.setdefault(descriptor.name, channel_entry(descriptor))
     return final | {"dropped": dropped, "desync": desync, "channels": list(channels.values())}
 
 
@@ -257,11 +255,10 @@ def _manifest(folder: Path, problems: list[str]) -> dict[str, Any] | None:
     try:
         manifest = read_manifest(folder)
         if manifest is not None:
-            Conventions.from_dict(manifest["conventions"])
             return manifest
         problems.append(f"{MANIFEST} is missing; `realmaster takes repair {folder.name}` makes it again.")
-    except (TakeDamagedError, FrameError) as error:
-        problems.append(f"{MANIFEST}: {error}")
+    except TakeDamagedError as error:
+        problems.append(str(error))
     return None
 
 
@@ -338,10 +335,7 @@ def _check_frames(
     progress: Progress | None,
 ) -> None:
     """Decode every channel of every committed frame."""
-    conventions = Conventions()
-    if session is not None:
-        with suppress(FrameError):
-            conventions = Conventions.from_dict(session["conventions"])
+    conventions = Conventions() if session is None else Conventions.from_dict(session["conventions"])
     files: dict[str, RecordFile] = {}
     try:
         for done, (index, at) in enumerate(sorted(found.frames.items()), 1):

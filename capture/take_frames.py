@@ -133,6 +133,8 @@ def frame_from_bytes(data: bytes, file_name: str, start: int, index: int, conven
         for found, payload in zip(records, payloads, strict=True):
             if found.header.kind == Kind.CHANNEL:
                 name = found.header.channel
+                if found.header.raw_length != descriptors[name].nbytes:
+                    raise ValueError(f"channel {name} has {found.header.raw_length} bytes, not as its descriptor says")
                 stored[name] = StoredChannel(descriptors[name], found, payload, file_name)
         missing = descriptors.keys() - stored.keys()
         if missing:
@@ -152,6 +154,27 @@ def frame_from_bytes(data: bytes, file_name: str, start: int, index: int, conven
         )
     except (KeyError, TypeError, ValueError, FrameError) as error:
         raise TakeDamagedError(_sentence(file_name, index, f"its metadata is wrong ({error})")) from None
+
+
+def read_metadata(file: RecordFile, start: int) -> dict[str, Any]:
+    """The METADATA map of the frame that begins at byte `start`; TakeDamagedError when it is not there or wrong."""
+    header = RecordHeader.unpack(file.read(start, HEADER_BYTES))
+    if header is None or header.kind != Kind.METADATA:
+        raise TakeDamagedError(f"{file.path.name}: no frame begins at byte {start}.")
+    found = Record(header, start)
+    try:
+        values = unpack_map(check_payload(file.path.name, found, file.read(found.payload_at, header.length)))
+        _ = values["dropped_before"] + 0, [str(flag) for flag in values["flags"]]
+        for descriptor in values["channels"]:
+            Descriptor.from_dict(descriptor)
+    except (KeyError, TypeError, ValueError, FrameError) as error:
+        raise TakeDamagedError(_sentence(file.path.name, header.frame, f"its metadata is wrong ({error})")) from None
+    return values
+
+
+def channel_entry(descriptor: Descriptor, codec: str | None = None) -> dict[str, Any]:
+    """What the manifest says about a channel."""
+    return descriptor.to_dict() | {"codec": codec or codecs.default_codec(descriptor), "error": "none: bit-exact"}
 
 
 class StoredChannel(Channel):

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from capture.codecs import CODECS, default_codec
+from capture.codecs import CODECS
 from capture.errors import TakeError
 from capture.frame import Conventions, Descriptor, Frame
 from capture.records import Kind, pack_map, record
@@ -39,7 +39,7 @@ from capture.take_folder import (
     write_index,
     write_manifest,
 )
-from capture.take_frames import EncodedFrame, encode_frame
+from capture.take_frames import EncodedFrame, channel_entry, encode_frame
 
 _log = logging.getLogger(__name__)
 
@@ -168,6 +168,9 @@ class TakeWriter:
             self._sync_sometimes()
         except OSError as error:
             raise self._stop(error) from None
+        except BaseException:  # e.g. Ctrl-C: the next frame must begin where the last whole one ended
+            self._cut_unfinished()
+            raise
         segment["bytes"] += size
         segment["frames"] += 1
         self.bytes += size
@@ -276,14 +279,16 @@ class TakeWriter:
         many = "1 frame, which is" if self.frames == 1 else f"{self.frames} frames, which are all"
         self.stopped = f"{why}: take {self.name} was stopped after {many} readable; {mend}."
         self.closed = True
-        segment = self._segments[-1]
-        with suppress(OSError):
-            os.ftruncate(self._segment_fd, segment["bytes"])
+        self._cut_unfinished()
         try:
             self._finalise()
         except OSError:  # not even room for the manifest: the take stays open, and readable
             _log.warning("take %s could not be finalised", self.name)
         return TakeError(self.stopped)
+
+    def _cut_unfinished(self) -> None:
+        with suppress(OSError):
+            os.ftruncate(self._segment_fd, self._segments[-1]["bytes"])
 
     def _finalise(self) -> None:
         try:
@@ -353,8 +358,7 @@ class TakeWriter:
         self._events += 1
 
     def _channel_entry(self, descriptor: Descriptor) -> dict[str, Any]:
-        codec = self._settings.codecs.get(descriptor.name) or default_codec(descriptor)
-        return descriptor.to_dict() | {"codec": codec, "error": "none: bit-exact"}
+        return channel_entry(descriptor, self._settings.codecs.get(descriptor.name))
 
 
 def make_preview(path: Path) -> bool:

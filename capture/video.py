@@ -73,7 +73,7 @@ def write_video(
         os.replace(partial, path)
     except StopIteration:
         raise VideoError(f"{path.name}: there are more images than times.") from None
-    except (OSError, ValueError) as error:  # PyAV's errors are both
+    except (OSError, av.FFmpegError) as error:
         raise VideoError(f"the video {path} cannot be written ({_reason(error)}).") from None
     finally:
         with suppress(OSError):
@@ -97,7 +97,7 @@ def iterate_video(path: str | os.PathLike[str]) -> Iterator[tuple[float, NDArray
             for number, frame in enumerate(container.decode(stream)):
                 time = frame.time if frame.time is not None else number / float(stream.average_rate or 24)
                 yield float(time), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    except (OSError, ValueError) as error:
+    except (OSError, av.FFmpegError) as error:
         raise VideoError(f"{path} cannot be read as a video ({_reason(error)}).") from None
 
 

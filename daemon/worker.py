@@ -114,6 +114,7 @@ class LiftQueue:
             self._waiting.append(job.id)
             self._forget_old()
             self._start_next()
+            job = self._jobs[job.id]
         self._on_change()
         return job
 

@@ -95,6 +95,8 @@ def rasterise(prims: Primitives, view: View) -> Visible:
     distance = np.where(np.abs(distance) < 1e-9, 1e-9, distance)
     planes = -(prims.plane_normal @ ray) / distance[..., None]
     front = distance > 0
+    round_ = (prims.shape == Shape.ELLIPSOID).tolist()
+    scaled_origin, scaled_ray = origin / prims.half.clip(1e-9), ray / prims.half.clip(1e-9)[..., None]
 
     for n in np.flatnonzero(prims.shape == Shape.GROUND).tolist():
         w = (planes[n, 4, 0] * u + (planes[n, 4, 1] * v + planes[n, 4, 2])[:, None]).astype(np.float32)
@@ -110,8 +112,8 @@ def rasterise(prims: Primitives, view: View) -> Visible:
         window = inverse[y0:y1, x0:x1]
         if nearest[n] > NEAR and window.min() * nearest[n] >= 1.0:
             continue  # everything here is nearer than the nearest corner
-        if prims.shape[n] == Shape.ELLIPSOID:
-            found = _ellipsoid(origin[n] / prims.half[n], ray[n] / prims.half[n][:, None], u[x0:x1], v[y0:y1])
+        if round_[n]:
+            found = _ellipsoid(scaled_origin[n], scaled_ray[n], u[x0:x1], v[y0:y1])
         else:
             found = _convex(planes[n], front[n], u[x0:x1], v[y0:y1])
         if found is None:
@@ -149,8 +151,9 @@ def _ellipsoid(q: np.ndarray, e: np.ndarray, u: np.ndarray, v: np.ndarray) -> tu
     if c <= 0:
         return None
     # quadratic forms about the middle of the rectangle, for precision in float32
-    u0, v0 = float(u.mean()), float(v.mean())
-    e = np.column_stack([e[:, 0], e[:, 1], e[:, 0] * u0 + e[:, 1] * v0 + e[:, 2]])
+    u0, v0 = (u[0] + u[-1]) / 2, (v[0] + v[-1]) / 2
+    e = e.copy()
+    e[:, 2] += e[:, 0] * u0 + e[:, 1] * v0
     du, dv = u - u0, v - v0
     b = q @ e
     form = np.outer(b, b) - c * (e.T @ e)

@@ -52,6 +52,8 @@ AHEAD, BEHIND = 300.0, 14.0
 """how far the street is built in front of and behind the camera"""
 DETAIL = 130.0
 """how far small things are built"""
+ONCOMING_SPACING = 48.0
+"""mean distance of the cars in the stream towards the camera"""
 
 Path = Callable[[float], tuple[np.ndarray, float]]
 """time -> position (3,) on the ground, heading"""
@@ -134,7 +136,10 @@ class Street:
         self.oncoming_speed = g.uniform(5.0, 9.0)
         self.first_side_street = int(g.integers(1, 3))
         self.paint = tuple(g.permutation(len(CAR_PAINTS)))
-        self.block = lru_cache(maxsize=64)(self._block)
+        # all of these follow from the seed; kept because the next frame needs them again
+        self.block = lru_cache(maxsize=64)(self._make_block)
+        self._lead_car = lru_cache(maxsize=1)(self._make_lead_car)
+        self._oncoming_car = lru_cache(maxsize=16)(self._make_oncoming_car)
 
     # -- what surrounds a place ---------------------------------------------------------------------------------
 
@@ -182,7 +187,7 @@ class Street:
 
     # -- blocks ---------------------------------------------------------------------------------------------------
 
-    def _block(self, number: int) -> Block:
+    def _make_block(self, number: int) -> Block:
         g = np.random.default_rng([self.seed, number + 100_000])
         buildings, small = Builder(), Builder()
         block = Block(EMPTY, EMPTY)
@@ -300,32 +305,34 @@ class Street:
             add_car(b, CAR_PAINTS[paint % len(CAR_PAINTS)], model)
             return b.build()
 
+        parts = lru_cache(maxsize=3)(parts)  # the moment before this frame was the last frame's own
         return Mover(instance, "vehicle", ("saloon", "hatchback", "van")[model], where, parts, CAR_SIZES[model])
 
     def _traffic(self, time: float) -> list[Mover]:
         """Cars in the lanes: one ahead of the camera, and a stream that comes towards it."""
-        cars = []
-        drive = self.drive
-        if self.lead_car:
-            gap = 13.0 + 5.0 * (self.seed % 3)
-
-            def ahead(t: float):
-                z = drive.speed * t + gap + 2.5 * np.sin(0.35 * t)
-                return np.array([1.75 + 0.1 * np.sin(0.4 * t), 0.0, z]), 0.0
-
-            cars.append(self._car(64_001, self.paint[0], self.seed % 3, ahead))
+        cars = [self._lead_car()] if self.lead_car else []
         if self.oncoming:
-            speed, spacing = self.oncoming_speed, 48.0
-            z = drive.z(time)
-            low, high = z - BEHIND + speed * time, z + DETAIL + speed * time
-            for k in range(int(low // spacing), int(high // spacing) + 1):
-                offset = 18.0 * np.sin(k * 2.4 + self.seed)
-
-                def towards(t: float, k=k, offset=offset):
-                    return np.array([-1.75, 0.0, k * spacing + offset - speed * t]), np.pi
-
-                cars.append(self._car(64_010 + k % 900, self.paint[k % 8], k % 3, towards))
+            passed = self.drive.z(time) + self.oncoming_speed * time
+            first, last = (int((passed + reach) // ONCOMING_SPACING) for reach in (-BEHIND, DETAIL))
+            cars += [self._oncoming_car(k) for k in range(first, last + 1)]
         return cars
+
+    def _make_lead_car(self) -> Mover:
+        gap = 13.0 + 5.0 * (self.seed % 3)
+
+        def ahead(t: float):
+            z = self.drive.speed * t + gap + 2.5 * np.sin(0.35 * t)
+            return np.array([1.75 + 0.1 * np.sin(0.4 * t), 0.0, z]), 0.0
+
+        return self._car(64_001, self.paint[0], self.seed % 3, ahead)
+
+    def _make_oncoming_car(self, k: int) -> Mover:
+        offset = 18.0 * np.sin(k * 2.4 + self.seed)
+
+        def towards(t: float):
+            return np.array([-1.75, 0.0, k * ONCOMING_SPACING + offset - self.oncoming_speed * t]), np.pi
+
+        return self._car(64_010 + k % 900, self.paint[k % 8], k % 3, towards)
 
     def _side_street_car(self, plot: Plot, block: Block) -> None:
         """A car comes out of the side street as the camera draws near: it joins (right) or gives way (left)."""
@@ -410,4 +417,4 @@ class Street:
             add_person(b, look, scale, 0.55 * stride * np.sin(2 * np.pi * 0.95 * time + phase))
             return b.build()
 
-        return Mover(instance, "person", "walker", where, parts, (0.5, 1.75 * scale, 0.5))
+        return Mover(instance, "person", "walker", where, lru_cache(maxsize=3)(parts), (0.5, 1.75 * scale, 0.5))

@@ -110,6 +110,7 @@ def cast(prims: Primitives, rise: np.ndarray, heights: np.ndarray, left: float, 
     x = left + (np.arange(columns) + 0.5) * TEXEL
     z = z0 + (np.arange(rows) + 0.5) * TEXEL
     way = np.einsum("nji,j->ni", prims.rotation, rise)
+    round_ = (prims.shape == Shape.ELLIPSOID).tolist()
     for n in range(len(prims)):
         x0, x1, y0, y1 = rect[n].tolist()
         if x1 <= x0 or y1 <= y0:
@@ -118,7 +119,7 @@ def cast(prims: Primitives, rise: np.ndarray, heights: np.ndarray, left: float, 
         # ray start in local axes: r.T @ ((x, 0, z) - t), affine in x and z
         base = -(r.T @ t)
         du, dv = r[0], r[2]
-        if prims.shape[n] == Shape.ELLIPSOID:
+        if round_[n]:
             half = prims.half[n]
             e, cu, cv, q = way[n] / half, du / half, dv / half, base / half
             a = float(e @ e)

@@ -87,7 +87,8 @@ class PandaCapture:
     ) -> None:
         if base.win is None:
             raise UserError("the program has no window to capture: set `window-type offscreen` or `onscreen`.")
-        if base.graphicsEngine.getThreadingModel().getCullName():
+        threads = base.graphicsEngine.getThreadingModel()
+        if threads.getCullName() or threads.getDrawName():
             raise UserError("the program renders in other threads: clear `threading-model` in its Config.prc.")
         self.base = base
         self.labels = SceneLabels()
@@ -118,9 +119,7 @@ class PandaCapture:
             clock.setMode(p3d.ClockObject.MNonRealTime)
             clock.setDt(1 / fps)
         self._color = p3d.Texture("realmaster-color")
-        base.win.addRenderTexture(
-            self._color, p3d.GraphicsOutput.RTMTriggeredCopyRam, p3d.GraphicsOutput.RTPColor
-        )
+        base.win.addRenderTexture(self._color, p3d.GraphicsOutput.RTMTriggeredCopyRam, p3d.GraphicsOutput.RTPColor)
         self._geometry = GeometryPass(base, self.camera, self._viewport()[2:], self._note_moment)
         # igLoop, which draws, is the task of sort 50 and priority 0; within a sort, higher priority runs first.
         self._tasks = [
@@ -257,9 +256,7 @@ class PandaCapture:
             if number in before.transforms and abs(np.linalg.det(now)) > 1e-18
         }
         unknown = geometry.animated if self._last_sent is not None else np.ones_like(geometry.animated)
-        motion = backward_motion(
-            geometry.depth, moment.camera, before.camera, geometry.instance, moves, unknown
-        )
+        motion = backward_motion(geometry.depth, moment.camera, before.camera, geometry.instance, moves, unknown)
         arrays: dict[str, NDArray[Any]] = {
             "color": np.ascontiguousarray(color),
             "depth": geometry.depth,

@@ -14,7 +14,8 @@ TOKEN = "open sesame"
 
 
 class SmallDaemon:
-    """Answers in its own thread; a context manager.
+    """Answers in its own thread; a context manager. While `silent` it reads and does not answer, while `deaf` it does
+    not even read.
 
     credit: initial credit.  give_back: whether a credit returns with every frame.  Attributes may be changed and
     `say` called from the test's thread at any time.
@@ -24,9 +25,12 @@ class SmallDaemon:
         self.credit, self.give_back, self.welcome = credit, give_back, welcome
         self.messages: list[wire.Message] = []
         self.silent = False
+        self.refused = 0
+        self.deaf = threading.Event()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 200)
+        self._socket.setsockopt(zmq.RCVHWM, 2)
         self._socket.bind(f"tcp://127.0.0.1:{port or '*'}")
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.port = int(self.endpoint.rsplit(":", 1)[1])
@@ -74,7 +78,8 @@ class SmallDaemon:
                 message = self._to_say.pop(0)
                 for peer in self._peers:
                     self._send(peer, message)
-            if not self._socket.poll(10):
+            if self.deaf.is_set() or not self._socket.poll(10):
+                time.sleep(0.005)
                 continue
             peer, *parts = self._socket.recv_multipart()
             if self.silent:
@@ -82,6 +87,7 @@ class SmallDaemon:
             try:
                 self._answer(peer, wire.decode(parts, accept=wire.FROM_BRIDGE))
             except ProtocolError as error:
+                self.refused += 1
                 self._send(peer, wire.Error(error.code, error.sentence))
 
     def _answer(self, peer: bytes, message: wire.Message) -> None:

@@ -74,6 +74,15 @@ def test_normals_from_depth(scene):
     assert np.median(error[sphere]) < 0.5 and error[sphere].max() < 6
 
 
+def test_normals_face_the_camera_whatever_the_depth():
+    depth = np.random.default_rng(0).uniform(1, 50, (20, 30))
+    camera = Camera(np.eye(4), 30, 30, 14.5, 9.5)
+    normal = g.normals_from_depth(depth, camera)
+    found = normal.any(axis=-1)
+    assert found.mean() > 0.3
+    assert ((normal * g.unproject(depth, camera)).sum(axis=-1)[found] < 0).all()
+
+
 def test_motion_from_depth_is_where_the_point_was(scene, before):
     motion = g.motion_from_depth(scene.depth.astype(np.float32), scene.camera, before.camera)
     solid = np.isfinite(scene.depth)

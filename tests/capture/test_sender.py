@@ -103,7 +103,11 @@ def test_live_drops_without_credit_never_blocks_and_says_how_many():
         assert s.send(None, arrays(), time=6)
         last = daemon.wait_for(wire.FrameMessage, 3)[-1]
         assert (last.serial, last.dropped_before) == (6, 4)
-        assert (s.stats.sent, s.stats.dropped) == (3, 4)
+        daemon.say(wire.Credit(1, None))
+        until(lambda: s.connected and s.credit == 1)
+        assert s.send(None, arrays(), time=7)
+        assert daemon.wait_for(wire.FrameMessage, 4)[-1].dropped_before == 0
+        assert (s.stats.sent, s.stats.dropped) == (4, 4)
 
 
 def test_arrays_may_be_reused_at_once():
@@ -269,6 +273,23 @@ def test_the_daemon_comes_back():
         assert (frame.serial, frame.dropped_before, s.stats.lost) == (3, 3, 3)
         s.close()
         assert s.goodbye is not None
+
+
+def test_frames_meant_for_a_daemon_that_died_do_not_reach_the_next():
+    channels = (Descriptor("color", "uint8", (1500, 2000, 3)),)
+    picture = {"color": np.zeros((1500, 2000, 3), np.uint8)}
+    with SmallDaemon(credit=6) as first:
+        s = connect(first, channels=channels)
+        first.deaf.set()
+        for i in range(6):  # 54 MB, more than fits into the buffers of the connection
+            assert s.send(None, picture, time=i)
+    with SmallDaemon(first.port) as second:
+        until(lambda: s.connected)
+        assert s.send(None, picture, time=6)
+        second.wait_for(wire.FrameMessage)
+        assert [type(message) for message in second.messages] == [wire.Hello, wire.FrameMessage]
+        assert second.frames[0].serial == 6 and second.refused == 0
+        s.close()
 
 
 def test_lossless_fails_when_the_daemon_stays_away():

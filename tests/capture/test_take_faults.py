@@ -98,7 +98,8 @@ def test_an_open_take_cut_at_any_byte(tmp_path: Path) -> None:
     for serial in range(3):
         writer.append(make_frame(serial))
     whole = (tmp_path / "whole" / "frames-000.rmk").read_bytes()
-    ends = [end for _, _, end in spans(tmp_path / "whole").values()]
+    where = spans(tmp_path / "whole")
+    first, ends = where[0][1], [end for _, _, end in where.values()]
     for number, cut in enumerate([*range(1, len(whole), 1501), *(end + d for end in ends for d in (-1, 0, 1))]):
         path = tmp_path / f"cut{number}"
         path.mkdir()
@@ -109,9 +110,8 @@ def test_an_open_take_cut_at_any_byte(tmp_path: Path) -> None:
         assert_good(path, list(range(readable)))
         report = verify(path)
         assert (report.good, report.problems) == (readable, [])
-        assert bool([note for note in report.notes if "never committed" in note]) == (min(cut, len(whole)) not in ends) or (
-            cut < ends[0]
-        )
+        unfinished = [note for note in report.notes if f"of frame {readable}, which was never committed" in note]
+        assert len(unfinished) == (len(whole[:cut]) != (ends[readable - 1] if readable else first))
         assert repair(path, preview=False).frames == readable
         assert_good(path, list(range(readable)))
         assert verify(path).ok and not repair(path, preview=False).changed
@@ -159,7 +159,7 @@ def test_a_flipped_byte_costs_one_frame_and_is_named(take_path: Path, part: str)
         assert len(take) == 12
         assert_good(take_path, [0, 4, 6, 11])
         with pytest.raises(TakeDamagedError, match="frame 5"):
-            list(take[5].channels[name].data for name in take[5].channels)
+            [channel.data for channel in take[5].channels.values()]
         if without_index:
             continue
         (take_path / "index").unlink()
@@ -261,7 +261,7 @@ def test_the_index_is_only_a_cache(take_path: Path, tmp_path: Path, spoil: str) 
     if spoil == "missing":
         index.unlink()
     elif spoil == "flipped":
-        flip(index, 40)
+        flip(index, index.stat().st_size - 44)  # the last frame's number
     elif spoil == "of another take":
         shutil.copy(record_take(tmp_path / "o", 12, settings=WriterSettings(segment_bytes=14_000)) / "index", index)
     elif spoil == "stale":
@@ -270,9 +270,11 @@ def test_the_index_is_only_a_cache(take_path: Path, tmp_path: Path, spoil: str) 
     elif spoil == "lying":
         from capture.take_folder import FrameLocation, write_index
 
-        write_index(take_path, Take(take_path).manifest["id"], {i: FrameLocation("frames-000.rmk", i, i + 99, i, 0.0) for i in range(12)})  # fmt: skip
+        lies = {i: FrameLocation("frames-000.rmk", i, i + 99, i, 0.0) for i in range(12)}
+        write_index(take_path, Take(take_path).manifest["id"], lies)
     else:
         index.write_bytes(b"" if spoil == "empty" else np.random.default_rng(0).bytes(500))
+    assert len(Take(take_path)) == 12
     assert_good(take_path, [0, 5, 11])
     assert verify(take_path).good == 12
     repair(take_path, preview=False)
@@ -359,9 +361,39 @@ def test_the_free_space_guard_stops_before_the_disk_is_full(tmp_path: Path) -> N
     assert writer.closed and verify(tmp_path / "t").ok and Take(tmp_path / "t").state == "closed"
 
 
-def test_a_disk_that_fails_while_syncing(tmp_path: Path) -> None:
+def test_a_take_that_was_killed_before_its_first_frame(tmp_path: Path) -> None:
+    writer = start_take(tmp_path / "whole")
+    for files in (["take.json"], ["take.json", "frames-000.rmk"]):
+        path = tmp_path / f"t{len(files)}"
+        path.mkdir()
+        for name in files:
+            shutil.copy(tmp_path / "whole" / name, path)
+        assert len(Take(path)) == 0 and verify(path).problems == []
+        assert repair(path).frames == 0 and verify(path).ok and not repair(path).changed
+    writer.close()
+
+
+def test_an_interrupt_in_the_middle_of_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = start_take(tmp_path / "t")
+    writer.append(make_frame(0))
+
+    def interrupted(fd: int, parts: list) -> None:
+        os.write(fd, b"".join(parts)[:5000])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("capture.take_writer._write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append(make_frame(1))
+    writer.append(make_frame(1))
+    writer.close()
+    assert verify(tmp_path / "t").ok
+    assert_good(tmp_path / "t", [0, 1])
+
+
+def test_a_sync_after_every_frame(tmp_path: Path) -> None:
     writer = start_take(tmp_path / "t", settings=WriterSettings(sync_seconds=0))
-    for serial in range(20):  # a sync after every frame, on its own thread
+    for serial in range(20):
         writer.append(make_frame(serial))
     writer.close()
     assert verify(tmp_path / "t").good == 20

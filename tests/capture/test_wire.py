@@ -224,7 +224,7 @@ def test_version_and_type():
         msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": {"x": math.nan}}),
         msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": {1: 2}}),
         msgpack.packb({"v": 1, "type": "event", "name": "a\n", "time": 0.0, "data": {}}),
-        msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": [[[[[[[[[1]]]]]]]]]}),
+        msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": {"x": [[[[[[[1]]]]]]]}}),
         b"\x83\xa1v\x01\xa4type\xa3bye\xa1v\x01",  # a key twice
         b"\x82\xa1v\x01\xa4type\xa3bye\x00",  # one byte too many
         b"\x90", b"\xc0", b"\x01",

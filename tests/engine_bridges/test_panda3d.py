@@ -105,6 +105,7 @@ class Stage:
         lens.setMinFov(40)
         lens.setNearFar(0.5, 100)
         base.camNode.setLens(lens)
+        base.camLens = lens
         base.cam.clearTransform()
         base.camera.clearTransform()
         base.setBackgroundColor(0, 0, 0)
@@ -349,9 +350,7 @@ def test_normals_face_the_camera_on_double_sided_surfaces(stage: Stage) -> None:
     card.setPosHpr(0, 8, 0, 200, 0, 0)  # its back, turned by 20 degrees
     card.setTwoSided(True)
     frame = stage.frames(1)[0]
-    np.testing.assert_allclose(
-        frame.normal[90, 160], (np.sin(np.radians(20)), 0, -np.cos(np.radians(20))), atol=0.02
-    )
+    np.testing.assert_allclose(frame.normal[90, 160], (np.sin(np.radians(20)), 0, -np.cos(np.radians(20))), atol=0.02)
 
 
 def test_motion_of_camera_things_newcomers_and_sky(stage: Stage) -> None:
@@ -424,6 +423,18 @@ def test_orthographic_cameras_are_refused(stage: Stage) -> None:
         stage.frames(1)
 
 
+def test_rendering_in_other_threads_is_refused(stage: Stage) -> None:
+    from panda3d.core import GraphicsThreadingModel
+
+    engine = stage.base.graphicsEngine
+    engine.setThreadingModel(GraphicsThreadingModel("/Draw"))
+    try:
+        with pytest.raises(UserError, match="threading-model"):
+            stage.capture()
+    finally:
+        engine.setThreadingModel(GraphicsThreadingModel(""))
+
+
 def test_live_never_waits_and_counts_what_it_drops(stage: Stage) -> None:
     stage.card().setY(5)
     capture = stage.capture(mode="live", credit=2, give_back=False, fps=1e6, connect_timeout=10)
@@ -490,6 +501,15 @@ def test_the_picture_may_change_its_size(stage: Stage) -> None:
     for array in (second.color, second.depth, second.normal, second.instance, second.motion):
         assert array.shape[:2] == (100, 200)
     assert np.array_equal(second.color[..., 0] > 0, second.instance == 1)
+
+
+def test_a_size_can_be_asked_for(stage: Stage) -> None:
+    try:
+        (frame,) = stage.frames(1, size=(96, 64))
+    finally:
+        stage.base.win.setSize(*SIZE)
+    assert frame.color.shape == (64, 96, 3)
+    assert frame.camera.fx == pytest.approx(frame.camera.fy), "the lens follows the new aspect"
 
 
 def test_hud_can_be_hidden(stage: Stage) -> None:
