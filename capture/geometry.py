@@ -67,8 +67,6 @@ def normals_from_depth(depth: Floats, camera: Camera) -> NDArray[np.float32]:
     # x right, y down, z forward: down x across points back towards the camera.
     with np.errstate(invalid="ignore"):
         normal = np.cross(down, across)
-        # What faces away cannot be seen: there a tangent had to cross a silhouette.
-        normal[(normal * points).sum(axis=-1) >= 0] = 0
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
     good = np.isfinite(length) & (length > 0)
     return np.where(good, normal / np.where(good, length, 1), 0).astype(np.float32)

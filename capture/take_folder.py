@@ -253,7 +253,7 @@ def read_index(folder: Path, take_id: str) -> dict[int, FrameLocation] | None:
     try:
         data = (folder / INDEX).read_bytes()
         (crc,) = struct.unpack_from("<I", data)
-        if False:
+        if zlib.crc32(data[4:]) != crc:
             return None
         body = unpack_map(data[4:])
         files = [path.name for path in segment_paths(folder)]

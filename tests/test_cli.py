@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capture import Camera, Descriptor, FrameSender, Take
+from capture import Camera, Descriptor, FrameSender, SenderError, Take
 from realmaster.cli import main
 
 COMMANDS = (
@@ -54,6 +55,12 @@ def realmaster(*arguments: str, timeout: float = 120) -> subprocess.CompletedPro
 
 def last_object(stdout: str) -> dict[str, Any]:
     return json.loads(stdout.splitlines()[-1])
+
+
+def free_endpoint() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -237,9 +244,7 @@ def test_eval_scores_lift_beside_render(takes: Path, tmp_path: Path, capsys: pyt
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`record listen` on a free port, and its endpoint."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        endpoint = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    endpoint = free_endpoint()
     command = [sys.executable, "-m", "realmaster", "record", "listen", "--listen", endpoint, "--json"]
     process = subprocess.Popen(
         [*command, "--takes", str(tmp_path), "--name", "mine"],
@@ -264,7 +269,7 @@ def send_some(endpoint: str, frames: int, after: threading.Event | None = None) 
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-    with sender:
+    with contextlib.suppress(SenderError), sender:  # the recording may end before the bridge does
         for index in range(frames):
             camera = Camera.from_vertical_fov(np.eye(4), 1.0, 48, 32)
             sender.send(camera, {"color": np.full((32, 48, 3), index, np.uint8)}, time=index / 24)
@@ -283,6 +288,15 @@ def test_listen_ends_with_the_bridge(listening: tuple[subprocess.Popen[str], str
     assert last_object(out)["frames"] == 7
     take = Take(tmp_path / "mine")
     assert take.state == "closed" and [int(frame.color[0, 0, 0]) for frame in take] == list(range(7))
+
+
+def test_listen_ends_after_the_frames_asked_for(tmp_path: Path) -> None:
+    endpoint = free_endpoint()
+    bridge = threading.Thread(target=send_some, args=(endpoint, 60), daemon=True)
+    bridge.start()
+    run = realmaster("record", "listen", "--listen", endpoint, "--frames", "20", "--takes", str(tmp_path), "--json")
+    assert run.returncode == 0, run.stderr
+    assert 20 <= last_object(run.stdout)["frames"] <= 20 + 8, "what was under way is kept too"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGINT for another process")
@@ -337,9 +351,7 @@ def test_nothing_recorded_is_a_failure(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGINT for another process")
 def test_daemon_serves_and_ends_with_ctrl_c(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        page = f"127.0.0.1:{probe.getsockname()[1]}"
+    page = free_endpoint().removeprefix("tcp://")
     command = [sys.executable, "-m", "realmaster", "daemon", "--listen", "tcp://127.0.0.1:*", "--http", page, "--json"]
     process = subprocess.Popen(
         [*command, "--takes", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -184,7 +184,7 @@ def _is_free(port: int) -> bool:
 
 
 def _engines() -> Iterator[Finding]:
-    panda = _distribution("panda3d", needed=False, remedy='pip install "realmaster[panda3d]"')
+    panda = _distribution("panda3d", needed=False, remedy="pip install panda3d")
     yield panda
     if panda.state == "ok":
         yield _offscreen_rendering()

@@ -6,7 +6,7 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,9 @@ def add(commands: Any) -> None:
     parser.add_argument("source", choices=SOURCES, metavar="SOURCE", help=" | ".join(SOURCES))
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=positive, metavar="S", help="seconds of engine time to record")
-    length.add_argument("--frames", type=count, metavar="N", help="frames to record")
+    length.add_argument(
+        "--frames", type=count, metavar="N", help="frames to record (`listen` keeps those under way too)"
+    )
     parser.add_argument("--mode", choices=("live", "lossless"), default="lossless", help="live: the engine never "
                         "waits, frames may be dropped; lossless: it waits (default)")  # fmt: skip
     parser.add_argument("--fps", type=positive, default=24.0, help="frames per second of engine time (default: 24)")
@@ -66,23 +68,24 @@ def add(commands: Any) -> None:
 class _Watch:
     """What the ingest tells while it records, for the thread that waits."""
 
-    def __init__(self, enough: int | None) -> None:
+    def __init__(self, wanted: int | None, stop: Callable[[], object]) -> None:
         self.frames = 0
         self.closed: list[dict[str, Any]] = []
-        self.session_over = threading.Event()
-        self.enough = threading.Event()
-        self._wanted = enough
+        self.over = threading.Event()
+        """The session has ended, or `wanted` frames have come."""
+        self._wanted, self._stop = wanted, stop
 
     def on_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "take_closed":
             self.closed.append(event)
         elif event["event"] == "session_closed":
-            self.session_over.set()
+            self.over.set()
 
     def on_frame(self, session: str, frame: Any) -> None:
         self.frames += 1
-        if self._wanted is not None and self.frames >= self._wanted:
-            self.enough.set()
+        if self.frames == self._wanted:
+            self._stop()
+            self.over.set()
 
 
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
@@ -98,7 +101,8 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     command = None if args.source == "listen" else _bridge_command(args, frames)
     listen = (args.listen or DEFAULT_ENDPOINT) if command is None else "tcp://127.0.0.1:*"
 
-    watch = _Watch(frames)
+    # A bridge of ours counts its frames itself; one that we listen to is told to stop.
+    watch = _Watch(frames if command is None else None, lambda: ingest.command("record_stop"))
     ingest = Ingest(
         listen, takes=takes, auto_record=True, replay_seconds=0.0, on_event=watch.on_event, on_frame=watch.on_frame
     )
@@ -132,8 +136,7 @@ def _follow(screen: Screen, ingest: Ingest, watch: _Watch, frames: int | None, b
                 size = sum(file.stat().st_size for file in (ingest.takes / session["recording"]).glob("*.rmk"))
                 note = f"{session['fps']:.1f} fps, {session['dropped']} dropped, {readable_bytes(size)}"
                 step(watch.frames, note=note)
-            ended = watch.session_over.wait(0.2) if bridge is None else bridge.wait(0.2)
-            if ended or (bridge is None and watch.enough.is_set()):
+            if watch.over.wait(0.2) if bridge is None else bridge.wait(0.2):
                 break
         step(watch.frames)
 

@@ -171,6 +171,17 @@ def test_a_flipped_byte_costs_one_frame_and_is_named(take_path: Path, part: str)
     assert verify(take_path).good == 11
 
 
+def test_repair_does_not_take_damage_at_the_end_for_an_unfinished_frame(take_path: Path) -> None:
+    file, _, end = spans(take_path)[11]
+    flip(file, end - 60)  # the last COMMIT of a take that has its full length
+    damaged = file.read_bytes()
+    repair(take_path, preview=False)
+    assert file.read_bytes() == damaged and not list(take_path.glob("*.torn"))
+    report = verify(take_path)
+    assert report.good == 11 and any(f"{file.name}: frame 11 is damaged" in problem for problem in report.problems)
+    assert not repair(take_path, preview=False).changed
+
+
 def test_many_bytes_flipped_at_random(take_path: Path) -> None:
     rng = np.random.default_rng(7)
     files = sorted(take_path.glob("frames-*"))
