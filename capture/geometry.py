@@ -52,8 +52,8 @@ def project(points_world: Floats, camera: Camera) -> tuple[NDArray[np.float64], 
 
 
 def normals_from_depth(depth: Floats, camera: Camera) -> NDArray[np.float32]:
-    """(H, W, 3) float32 unit normals in camera space, towards the camera; (0, 0, 0) at sky and where no
-    neighbour is of the same surface.
+    """(H, W, 3) float32 unit normals in camera space, towards the camera; (0, 0, 0) at sky and between
+    two pixels of sky.
 
     Cross product of the two tangents of the surface. Along each axis the tangent goes to the neighbour whose inverse
     depth differs less, or through both where inverse depth, which is linear in pixels on a plane, hardly bends; so it

@@ -61,6 +61,9 @@ STATE_SECONDS = 0.2
 RATE_SECONDS = 2.0
 """Frames per second are counted over this long."""
 
+GOODBYE_SECONDS = 0.2
+"""How long the socket stays open behind the goodbyes: a bridge whose connection ends first never reads them."""
+
 _BATCH = 32
 """Messages read before the credits they free are granted."""
 
@@ -316,6 +319,7 @@ class Ingest:
             self._wake_out.close()
 
     def _finish(self) -> None:
+        had_sessions = bool(self._sessions)
         for _ in range(_BATCH):  # what has arrived is kept
             if not self._receive():
                 break
@@ -330,6 +334,8 @@ class Ingest:
         for session in list(self._sessions.values()):
             self._say_goodbye(session)
         self._tick(time.monotonic())
+        if had_sessions:
+            time.sleep(GOODBYE_SECONDS)
         for recorder in self._recorders:
             log.error("take %s was not closed in time; `realmaster takes repair` will close it", recorder.name)
 

@@ -6,7 +6,8 @@ adapter has learned what to make of them.
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from diffusers import DiffusionPipeline, LTX2InContextPipeline
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceCondition
+from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional
@@ -172,14 +174,28 @@ def load_pipeline(profile: Profile, dtype: torch.dtype) -> LTX2InContextPipeline
         index = LTX2InContextPipeline.load_config(profile.base)
         # Parts saved as absent (the embedded model has no text encoder) must be said to be absent.
         absent = {name: None for name in ("text_encoder", "tokenizer") if index.get(name) == [None, None]}
-        pipeline = LTX2InContextPipeline.from_pretrained(
-            profile.base, dtype=dtype, use_safetensors=True, **absent
-        )
+        with quiet():
+            pipeline = LTX2InContextPipeline.from_pretrained(
+                profile.base, dtype=dtype, use_safetensors=True, **absent
+            )
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         mend = "mend or replace the folder" if is_folder else "download it first or give a folder in diffusers layout"
         raise LiftError(f"The model {profile.base} of profile {profile.name} does not load ({reason}); {mend}.") from error
     return pipeline
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without diffusers' progress bar and its remark that our codec is not the class it expected."""
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+        diffusers_logging.enable_progress_bar()
 
 
 def load_adapter(pipeline: DiffusionPipeline, profile: Profile) -> int:
@@ -214,6 +230,3 @@ def reference_downscale(adapter: Path) -> int:
             if key in metadata:
                 return max(1, round(float(metadata[key])))
     return 1
-
-
-logging.getLogger("diffusers").addFilter(lambda record: "kept in float32" not in record.getMessage())

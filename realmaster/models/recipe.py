@@ -248,10 +248,11 @@ def train(
     minutes: float,
     rate: float,
     state_file: Path,
+    save_every: float = 120.0,
 ) -> None:
     """AdamW with a cosine over the time budget and an average of the weights, which the transformer holds at the end.
 
-    Saves its state every two minutes; a stopped run goes on from there with the time it had left.
+    Saves its state every `save_every` seconds; a stopped run goes on from there with the time it had left.
     """
     weights = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
     if prompt.requires_grad:
@@ -276,13 +277,13 @@ def train(
         torch.nn.utils.clip_grad_norm_(list(weights.values()), 1.0)
         optimizer.step()
         step += 1
-        smooth = float(loss) if smooth is None else 0.98 * smooth + 0.02 * float(loss)
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         with torch.no_grad():
             decay = min(0.997, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(average.values()), [p.data for p in weights.values()], 1 - decay)
         if step % 50 == 0:
             print(f"step {step}  {spent / 60:.1f} of {minutes:g} min  loss {smooth:.4f}", flush=True)
-        if spent - saved > 120:
+        if spent - saved > save_every:
             saved = spent
             state = {"step": step, "spent": spent, "loss": smooth, "average": average}
             state |= {"optimizer": optimizer.state_dict(), "weights": {n: p.data for n, p in weights.items()}}

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -96,11 +97,13 @@ def test_stopping_closes_the_take_within_seconds(tmp_path: Path) -> None:
     send(sender, 10)
     until(lambda: sender.connected and sender.stats.acknowledged == 9)
     began = time.monotonic()
-    service.stop()
+    stopping = threading.Thread(target=service.stop)
+    stopping.start()
+    until(lambda: not sender.connected)  # the engine goes on meanwhile, and hears the goodbye
+    stopping.join(10)
     service.stop()
     assert time.monotonic() - began < 5
     assert service._ingest is not None and not service._ingest.alive
-    until(lambda: not sender.connected)
     assert sender.goodbye is not None and sender.goodbye.recorded == 10
     sender.close()
     (path,) = (tmp_path / "takes").iterdir()

@@ -145,10 +145,8 @@ def test_the_process_ends_when_the_daemon_is_killed(takes: Path) -> None:
     )
     script = takes.parent / "parent.py"
     script.write_text(code)
-    root = str(Path(__file__).parents[2])
-    parent = subprocess.Popen(
-        [sys.executable, str(script), str(takes)], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
-    )
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, str(script), str(takes)], stdout=subprocess.PIPE, text=True, env=env)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     time.sleep(0.5)

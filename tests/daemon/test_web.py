@@ -1,0 +1,228 @@
+"""The API over real HTTP and WebSockets: what it answers, and that it answers wrong requests in one sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from capture.pictures import channel_picture
+from capture.take import Take
+from daemon.pictures import FAR_METRES, NEAR_METRES
+from daemon.service import Service
+from daemon.web.app import PICTURE_HEADER, STREAM_VIEWS
+
+from .engines import engine, send, until
+
+
+@pytest.fixture
+def http(shared: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{shared.http_url}/api/v1", timeout=20) as client:
+        yield client
+
+
+def test_state_and_takes(http: httpx.Client, take: str) -> None:
+    state = http.get("/state").json()
+    assert state["sessions"] == [] and take in [t["name"] for t in state["takes"]]
+    assert http.get("/takes").json() == state["takes"]
+    info = http.get(f"/takes/{take}").json()
+    assert (info["frames"], info["size"], info["state"]) == (12, [64, 48], "closed")
+    assert info["times"] == pytest.approx([i / 24 for i in range(12)])
+
+
+@pytest.mark.parametrize("channel", ["color", "depth", "normal"])
+def test_frames_as_pictures(shared: Service, http: httpx.Client, take: str, channel: str) -> None:
+    import io
+
+    from PIL import Image
+
+    answer = http.get(f"/takes/{take}/frame/3.jpg", params={"channel": channel})
+    assert answer.headers["content-type"] == "image/jpeg"
+    shown = np.asarray(Image.open(io.BytesIO(answer.content)), np.float32)
+    truth = channel_picture(Take(shared.config.takes / take)[3], channel, NEAR_METRES, FAR_METRES)
+    assert shown.shape == truth.shape
+    if channel == "normal":  # smooth, so that JPEG keeps it
+        assert np.abs(shown - truth).mean() < 3
+    small = http.get(f"/takes/{take}/frame/-1.jpg", params={"channel": channel, "width": 32})
+    assert Image.open(io.BytesIO(small.content)).size == (32, 24)
+
+
+def test_recording_through_the_api(shared: Service, http: httpx.Client) -> None:
+    with engine(shared.endpoint, token=shared.token) as sender:
+        (session,) = until(lambda: http.get("/state").json()["sessions"])
+        (name,) = http.post("/record/start", json={"session": session["id"]}).json()["takes"]
+        send(sender, 5)
+        until(lambda: http.get("/state").json()["sessions"][0]["recorded"] == 5)
+        assert http.get("/state").json()["recording"] == [name]
+        assert http.post("/record/stop").json() == {"takes": [name]}
+        (replay,) = http.post("/replay/save").json()["takes"]
+        until(lambda: {n: s for n, s in states(http).items() if n in (name, replay)} == {name: "closed", replay: "closed"})
+    assert len(Take(shared.config.takes / name)) == len(Take(shared.config.takes / replay)) == 5
+
+
+def states(http: httpx.Client) -> dict[str, str]:
+    return {take["name"]: take["state"] for take in http.get("/takes").json()}
+
+
+def test_a_lift_is_queued_and_cancelled(http: httpx.Client, take: str) -> None:
+    answer = http.post("/lifts", json={"take": take, "frames": [0, 5], "prompt": "dusk", "seed": 4})
+    assert answer.status_code == 201
+    (job,) = http.get("/lifts").json()
+    assert (job["take"], job["frames"], job["prompt"], job["seed"]) == (take, [0, 5], "dusk", 4)
+    assert http.delete(f"/lifts/{job['id']}").status_code == 200
+    until(lambda: http.get("/lifts").json()[0]["state"] in ("cancelled", "failed"), 30)
+
+
+def test_files_of_a_lift_with_byte_ranges(shared: Service, http: httpx.Client, take: str) -> None:
+    folder = shared.config.takes / take / "lifts" / "embedded-1"
+    folder.mkdir(parents=True)
+    video = bytes(range(256)) * 8
+    (folder / "lifted.mp4").write_bytes(video)
+    (folder / "report.json").write_text('{"frames": [0, 12]}')
+    lifts = until(lambda: http.get(f"/takes/{take}").json()["lifts"])
+    assert lifts == [{"name": "embedded-1", "report": {"frames": [0, 12]}}]
+    url = f"/takes/{take}/lifts/embedded-1/lifted.mp4"
+    assert http.get(url).content == video
+    part = http.get(url, headers={"Range": "bytes=100-199"})
+    assert (part.status_code, part.content) == (206, video[100:200])
+    assert part.headers["content-range"] == f"bytes 100-199/{len(video)}"
+
+
+def test_export_is_a_video(http: httpx.Client, take: str, tmp_path: Path) -> None:
+    import av
+
+    answer = http.get(f"/takes/{take}/export", params={"to": "mp4"})
+    assert answer.status_code == 200 and take in answer.headers["content-disposition"]
+    (tmp_path / "out.mp4").write_bytes(answer.content)
+    with av.open(str(tmp_path / "out.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 12
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/takes/nothing", None, 404),
+        ("GET", "/nothing", None, 404),
+        ("GET", "/takes/{take}/frame/99.jpg", None, 404),
+        ("GET", "/takes/{take}/frame/0.jpg?channel=motion", None, 404),
+        ("GET", "/takes/{take}/frame/0.jpg?channel=secret", None, 422),
+        ("GET", "/takes/{take}/frame/x.jpg", None, 422),
+        ("GET", "/takes/{take}/lifts/none/lifted.mp4", None, 404),
+        ("GET", "/takes/{take}/export?to=exe", None, 422),
+        ("PUT", "/takes", None, 405),
+        ("POST", "/record/start", None, 409),
+        ("POST", "/record/stop", {"session": "x"}, 409),
+        ("POST", "/replay/save", None, 409),
+        ("POST", "/lifts", {"take": "nothing"}, 404),
+        ("POST", "/lifts", {"take": "x", "seed": -1}, 422),
+        ("POST", "/lifts", {"take": "{take}", "frames": [5, 5]}, 409),
+        ("POST", "/lifts", "not json", 422),
+        ("DELETE", "/lifts/77", None, 409),
+    ],
+)
+def test_wrong_requests_are_answered_in_one_sentence(
+    http: httpx.Client, take: str, method: str, path: str, body: Any, status: int
+) -> None:
+    if isinstance(body, dict):
+        body = {key: value.format(take=take) if isinstance(value, str) else value for key, value in body.items()}
+    answer = http.request(method, path.format(take=take), json=body)
+    assert answer.status_code == status, answer.text
+    sentence = answer.json()["error"]
+    assert set(answer.json()) == {"error"} and sentence.endswith(".") and "\n" not in sentence
+
+
+def test_the_api_describes_itself(http: httpx.Client) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+    for path in ("/state", "/takes", "/takes/{name}/frame/{index}.jpg", "/record/start", "/replay/save", "/lifts"):
+        assert f"/api/v1{path}" in paths
+
+
+def test_state_is_pushed_when_it_changes(shared: Service) -> None:
+    async def watch() -> None:
+        async with connect(f"{shared.http_url.replace('http', 'ws')}/api/v1/events") as socket:
+            first = json.loads(await asyncio.wait_for(socket.recv(), 10))
+            assert first["sessions"] == []
+            await asyncio.sleep(1.5)  # the sessions and previews of other tests end
+            with contextlib.suppress(asyncio.TimeoutError):
+                while True:
+                    await asyncio.wait_for(socket.recv(), 0.05)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(socket.recv(), 0.7)  # nothing happens, nothing is said
+            sender = await asyncio.to_thread(engine, shared.endpoint)
+            while not json.loads(await asyncio.wait_for(socket.recv(), 10))["sessions"]:
+                pass
+            await asyncio.to_thread(sender.close)
+
+    asyncio.run(watch())
+
+
+def test_a_viewer_is_sent_no_more_than_it_acknowledges(shared: Service) -> None:
+    stop = threading.Event()
+
+    def drive() -> None:
+        with engine(shared.endpoint, token=shared.token, mode="live") as sender:
+            serial = 0
+            while not stop.is_set():
+                send(sender, 1, first=serial)
+                serial += 1
+                stop.wait(0.03)
+
+    async def watch() -> None:
+        async with connect(f"{shared.http_url.replace('http', 'ws')}/api/v1/stream") as socket:
+            await socket.send(json.dumps({"watch": ["color", "nonsense"], "session": None}))
+            numbers, serials = [], []
+            for _ in range(3):
+                data = await asyncio.wait_for(socket.recv(), 10)
+                view, _, _, number, serial, _ = PICTURE_HEADER.unpack_from(data)
+                assert STREAM_VIEWS[view] == "color" and data[PICTURE_HEADER.size :][:2] == b"\xff\xd8"
+                numbers.append(number)
+                serials.append(serial)
+            assert numbers == [1, 2, 3] and serials == sorted(serials)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(socket.recv(), 0.7)
+            await socket.send(json.dumps({"ack": 3}))
+            data = await asyncio.wait_for(socket.recv(), 10)
+            newest = PICTURE_HEADER.unpack_from(data)[4]
+            assert newest > serials[-1] + 5  # the newest, not the next: nothing was queued up meanwhile
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    try:
+        asyncio.run(watch())
+    finally:
+        stop.set()
+        driver.join(20)
+
+
+@pytest.mark.parametrize("message", ["no json", "[]", '{"ack": "x"}', '{"watch": 5}', '{"ack": 99999999999}'])
+def test_nonsense_on_the_stream_harms_nobody(shared: Service, http: httpx.Client, message: str) -> None:
+    async def say() -> None:
+        async with connect(f"{shared.http_url.replace('http', 'ws')}/api/v1/stream") as socket:
+            await socket.send(message)
+            try:
+                await asyncio.wait_for(socket.recv(), 0.3)
+            except (TimeoutError, ConnectionClosed):
+                pass
+
+    asyncio.run(say())
+    assert http.get("/state").status_code == 200
+
+
+def test_header_layout_is_what_the_page_reads() -> None:
+    """stage.js reads view, number and time at fixed offsets."""
+    data = PICTURE_HEADER.pack(6, 0, 0, 77, 1234, 5.5)
+    assert len(data) == 24
+    assert (data[0], struct.unpack_from("<I", data, 4)[0], struct.unpack_from("<d", data, 16)[0]) == (6, 77, 5.5)
+    script = (Path(__file__).parents[2] / "daemon" / "web" / "static" / "stage.js").read_text()
+    assert f"const STREAM_VIEWS = {json.dumps(list(STREAM_VIEWS))};" in script
