@@ -468,7 +468,7 @@ class TakeInfo:
             channels=take.channels,
             created=take.manifest["created"],
             dropped=take.manifest.get("dropped") or 0,
-            lifts=tuple(sorted(p.name for p in lifts.iterdir() if p.is_dir())) if lifts.is_dir() else (),
+            lifts=tuple(sorted(p.name for p in lifts.glob("[!.]*") if p.is_dir())),  # a dot: still being lifted
         )
 
 

@@ -4,8 +4,9 @@ Works on `capture.wire` messages over one ROUTER socket. Knows nothing of pictur
 that touches a session happens in one thread, the one in `Ingest.run`; other threads post work to it.
 
 Flow control: a session may have `window` frames between the bridge's hands and the disk. It is granted
-`window - held - busy` credits whenever that is positive, `held` being the credits that the bridge has and `busy` the
-frames in our own hands, until their commit when they are recorded. What the ring keeps is bounded by the ring itself and does not count.
+`window - held - busy` credits whenever that is positive: `held` are the credits that the bridge has, `busy` the
+frames in our own hands, until their commit when they are recorded. What the ring keeps is bounded by the ring itself
+and does not count.
 """
 
 from __future__ import annotations
@@ -300,11 +301,15 @@ class Ingest:
         next_tick = 0.0
         try:
             while not self._stopping.is_set():
-                poller.poll(200)
+                if self._wake_out.fileno() in dict(poller.poll(200)):
+                    with contextlib.suppress(BlockingIOError):
+                        while self._wake_out.recv(4096):
+                            pass
                 for _ in range(_BATCH):
-                    if not self._receive():
+                    more = self._receive()
+                    self._do_posted()  # between messages: a stop asked for at one frame holds from the next
+                    if not more:
                         break
-                self._do_posted()
                 if (now := time.monotonic()) >= next_tick:
                     self._tick(now)
                     next_tick = now + STATE_SECONDS
@@ -385,9 +390,6 @@ class Ingest:
             self._wake_in.send(b"\0")
 
     def _do_posted(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._wake_out.recv(4096):
-                pass
         while not self._inbox.empty():
             self._inbox.get()()
 

@@ -45,6 +45,8 @@ class LiveLift:
         """Switch it. While takes are queued for lifting they go first."""
         self._options = {"prompt": prompt, "seed": seed, "steps": steps}
         self._on = on
+        if on and self._service.lifts.rules is None:
+            self._service.lifts.load()  # again, if it failed before
         self._changed.set()
         if on and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._run, name="live lift", daemon=True)
@@ -80,11 +82,14 @@ class LiveLift:
             if lifts.problem is not None:
                 raise UserError(lifts.problem)
             self._what = "loading the model"
-            lifts.load()
             self._changed.wait(0.5)
             return last
         if not lifts.idle:
             self._what = "waiting for the queue"
+            self._changed.wait(0.5)
+            return last
+        if self._service.newest_session() is None:
+            self._what = "waiting for an engine"
             self._changed.wait(0.5)
             return last
         asked = time.monotonic()

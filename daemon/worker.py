@@ -156,7 +156,8 @@ class LiftQueue:
     def load(self) -> None:
         """Start the process and load the model ahead of the first job; `rules` is set when it is there."""
         with self._lock:
-            if not self._closed:
+            if not self._closed and (self._child is None or self.problem is not None):
+                self.problem = None
                 self._ensure_child().send({"do": "load"})
 
     def lift_live(

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 from capture.errors import UserError
 from realmaster import __version__
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not os.environ.get("REALMASTER_DEBUG"):
         _hush_libraries()
     screen = Screen(as_json=args.json)
+    with suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl-C: takes closed, bridges ended
     try:
         screen.finish(args.run(args, screen))
         return DONE

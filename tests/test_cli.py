@@ -214,6 +214,27 @@ def test_export(takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert np.array_equal(np.load(frames / "depth" / "000003.npy"), Take(takes / "drive")[3].depth)
 
 
+@pytest.mark.slow
+def test_lift_writes_a_whole_lift_or_none(takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from capture.video import iterate_video
+
+    arguments = ["lift", "drive", "--takes", str(takes), "--frames", "2:7", "--steps", "1", "--json"]
+    assert main(arguments) == 0
+    report = last_object(capsys.readouterr().out)
+    assert report["out"] == str(takes / "drive" / "lifts" / "embedded-1")
+    assert report["frames"] == [2, 7] and len(list(iterate_video(Path(report["out"]) / "lifted.mp4"))) == 5
+    assert set(report["scores"]) == {"lifted", "render"}
+
+    (tmp_path / "mine.txt").write_text("precious")
+    assert main([*arguments, "-o", str(tmp_path)]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+    broken = tmp_path / "adapter.safetensors"
+    broken.write_bytes(b"not weights")
+    assert main([*arguments, "-o", str(tmp_path / "out"), "--lora", str(broken)]) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_eval_scores_lift_beside_render(takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from capture.video import write_video
     from engine_bridges.city.bridge import city_from_take

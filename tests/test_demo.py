@@ -16,15 +16,18 @@ from capture.video import iterate_video
 from realmaster.cli import main
 from realmaster.commands import demo
 
-FRAMES = 24
+FRAMES = 17
+"""Two windows of the embedded model: 9 frames, then 8 that begin where those end."""
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The folder of a one-second demo, and the object it prints."""
+    """The folder of a short demo, and the object it prints."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    command = [sys.executable, "-m", "realmaster", "demo", "--out", str(out), "--seconds", "1", "--json"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=290, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "realmaster", "demo", "--out", str(out), "--seconds", str(FRAMES / demo.FPS)]
+    run = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=580, stdin=subprocess.DEVNULL)
     assert run.returncode == 0, run.stderr
     assert len(run.stdout.splitlines()) == 1, "with --json stdout holds one object and nothing else"
     assert "Traceback" not in run.stderr

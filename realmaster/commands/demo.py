@@ -96,6 +96,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
             _wait_for_interrupt()
     finally:
         service.stop()
+        _rename_take(out)  # after Ctrl-C too: what was recorded is kept
     return report
 
 
@@ -159,32 +160,37 @@ def _record(service: Service, out: Path, args: argparse.Namespace, screen: Scree
                 for session in service.state()["sessions"]:
                     step(session["recorded"], note=f"{session['fps']:.1f} fps, {session['dropped']} dropped")
             failure, sent = bridge.failure(), bridge.sent()
-        take = _closed_take(service)
-        if failure or take is None:
+        if not _take_is_closed(service) or failure:
             raise UserError(f"The embedded engine failed: {failure or 'it sent no frame.'}")
         step(frames)
-    (out / take).rename(out / TAKE)
+    _rename_take(out)
     service.library.refresh()
     return sent if sent is not None else frames
 
 
-def _closed_take(service: Service) -> str | None:
-    """Name of the take once it is closed and, bounded by CLOSE_SECONDS, has its preview, so that nobody holds it;
-    None when there is none."""
+def _take_is_closed(service: Service) -> bool:
+    """Wait until the take is closed and, bounded by CLOSE_SECONDS, has its preview, so that nobody holds its files;
+    False when there is none."""
     from capture.take_folder import PREVIEW
 
-    name: str | None = None
+    closed = False
     deadline = time.monotonic() + CLOSE_SECONDS
     while time.monotonic() < deadline:
         state = service.state()
         if not state["takes"] and not state["sessions"]:
             break
-        if state["takes"] and state["takes"][0]["state"] == "closed":
-            name = str(state["takes"][0]["name"])
-            if (service.config.takes / name / PREVIEW).exists():
-                break
+        closed = bool(state["takes"]) and state["takes"][0]["state"] == "closed"
+        if closed and (service.config.takes / state["takes"][0]["name"] / PREVIEW).exists():
+            break
         time.sleep(0.1)
-    return name
+    return closed
+
+
+def _rename_take(out: Path) -> None:
+    """The daemon names takes by the time; the demo's is called `take`."""
+    for manifest in out.glob("*/take.json"):
+        if not (out / TAKE).exists():
+            manifest.parent.rename(out / TAKE)
 
 
 def _lift(service: Service, screen: Screen) -> Path:

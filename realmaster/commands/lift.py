@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from capture.errors import UserError
 from realmaster.commands.options import (
     add_command,
     add_takes_folder,
@@ -33,7 +34,7 @@ def add(commands: Any) -> None:
         "window in constant memory.",
     )
     parser.add_argument("take", metavar="TAKE", help="path or name of a take")
-    parser.add_argument("-o", "--out", type=Path, help="folder to write (default: lifts/<time>/ in the take)")
+    parser.add_argument("-o", "--out", type=Path, help="folder to write (default: lifts/MODEL-1 in the take)")
     parser.add_argument("--model", default="embedded", metavar="PROFILE|DIR", help="model profile, or a folder in "
                         "diffusers layout (default: embedded)")  # fmt: skip
     parser.add_argument("--lora", metavar="L", help="adapter: a safetensors file, a folder, or a hub id")
@@ -46,19 +47,51 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     from capture.take import Take
+    from realmaster.commands.evaluate import scores_table
+    from realmaster.progress import facts
 
     take = Take.find(args.take, takes_folder(args))
     first, end = take.clip_range(*(args.frames or (None, None)))
-    out = writable_folder(args.out or take.path / "lifts" / time.strftime("%Y-%m-%dT%H-%M-%S"), "the lift")
+    out = args.out or _free_folder(take.path / "lifts", Path(args.model).stem)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already: choose another folder with -o.")
+    writable_folder(out.parent, "the lift")
 
     with screen.step(f"loading the model {args.model}"):
         from realmaster import load_lifter
         from realmaster.lift import lift_take
 
         lifter = load_lifter(args.model, lora=args.lora)
-    with screen.step("lifting", total=end - first, unit="frames") as step:
-        report = lift_take(
-            take, out, lifter,
-            frames=(first, end), prompt=args.prompt, seed=args.seed, steps=args.steps, progress=step,
-        )  # fmt: skip
-    return report
+    # It grows under another name: a folder that bears the lift's name is a whole lift.
+    growing = out.with_name(f".{out.name}.part")
+    try:
+        with screen.step("lifting", total=end - first, unit="frames") as step:
+            report = lift_take(
+                take,
+                growing,
+                lifter,
+                frames=(first, end),
+                prompt=args.prompt,
+                seed=args.seed,
+                steps=args.steps,
+                progress=step,
+            )
+        if out.exists():
+            out.rmdir()
+        growing.rename(out)
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+    screen.show(
+        scores_table(report["scores"], f"{take.name}, frames {first}:{end}"),
+        "",
+        facts("lift", {"folder": out, "speed": f"{report['frames_per_second']} frames a second"}),
+    )
+    return {"out": out, **report}
+
+
+def _free_folder(folder: Path, name: str) -> Path:
+    """`folder/name-1`, or with the first number that is free."""
+    number = 1
+    while (folder / f"{name}-{number}").exists():
+        number += 1
+    return folder / f"{name}-{number}"

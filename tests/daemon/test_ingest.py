@@ -116,6 +116,20 @@ def test_recording_on_command(start: Any) -> None:
     assert [frame.serial for frame in running.take(name)] == [3, 4, 5, 6, 7]
 
 
+def test_a_stop_asked_for_at_a_frame_holds_from_the_next(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def on_frame(session: str, frame: Any) -> None:
+        if frame.serial == 4:
+            asked.append(ingest.command("record_stop"))
+
+    ingest = Ingest(FREE, takes=tmp_path, auto_record=True, on_frame=on_frame, previews=False)
+    with ingest, engine(ingest.endpoint) as sender:
+        send(sender, 20)
+    (name,) = asked[0].result(5)
+    assert len(Take(tmp_path / name)) == 5
+
+
 def test_recording_by_the_bridges_own_events(start: Any) -> None:
     running = start()
     with engine(running.endpoint) as sender:

@@ -21,7 +21,7 @@ from daemon.service import DaemonConfig, Service
 
 from .conftest import record
 from .engines import assert_exact, engine, send, until
-from .test_worker import running
+from .test_worker import needs_model, running
 
 
 def test_records_by_command_and_lists_the_take(service: Service) -> None:
@@ -145,6 +145,32 @@ def test_when_the_daemon_ends_by_whatever_death_takes_are_closed(tmp_path: Path,
     assert Take(path).state == "closed" and len(Take(path)) == 8
     assert sender.goodbye is not None or not sender.connected
     sender.close()
+
+
+@needs_model
+@pytest.mark.slow
+def test_live_lift_shows_each_lifted_frame_with_its_source(service: Service) -> None:
+    seen: list[Picture] = []
+    service.watch("test", seen.append, ("lifted", "source"))
+    service.live.set(True, steps=1)
+    with engine(service.endpoint) as sender:
+        serial = 0
+
+        def shown() -> bool:
+            nonlocal serial
+            send(sender, 1, first=serial)
+            serial += 1
+            time.sleep(0.05)
+            return len(seen) >= 18
+
+        until(shown, 180, "a lifted window")
+        assert service.live.state()["lag"] > 0
+        service.live.set(False)
+    first = seen[:18]
+    assert [picture.view for picture in first] == ["source", "lifted"] * 9
+    serials = [picture.serial for picture in first[::2]]
+    assert serials == [picture.serial for picture in first[1::2]] == list(range(serials[0], serials[0] + 9))
+    assert service.live.state()["what"] == "off"
 
 
 def test_addresses_that_are_taken_or_not_allowed_are_one_sentence(service: Service, tmp_path: Path) -> None:
