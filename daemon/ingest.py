@@ -636,9 +636,7 @@ class Ingest:
             session.acknowledged = serial
         self._grant(session)
 
-    def _on_take_closed(
-        self, session: Session, recorder: Recorder, report: TakeReport, dropped_at_start: int
-    ) -> None:
+    def _on_take_closed(self, session: Session, recorder: Recorder, report: TakeReport, dropped_at_start: int) -> None:
         recorder.join()
         self._recorders.discard(recorder)
         name, dropped = report.path.name, session.dropped - dropped_at_start
@@ -802,7 +800,6 @@ class Ingest:
 
 
 _NO_SESSION = "No engine is connected: start one that sends to the daemon."
-
 
 
 # -- Ingest in a process of its own

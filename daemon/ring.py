@@ -69,8 +69,6 @@ class Ring:
         return len(self._frames)
 
     def _evict(self) -> None:
-        while self._frames and (
-            self._bytes > self._max_bytes or self._clock - self._frames[0][0] > self.seconds
-        ):
+        while self._frames and (self._bytes > self._max_bytes or self._clock - self._frames[0][0] > self.seconds):
             _, size, _ = self._frames.popleft()
             self._bytes -= size

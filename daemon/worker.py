@@ -13,6 +13,7 @@ import os
 import queue
 import shutil
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -194,9 +195,7 @@ class LiftQueue:
 
     def _ensure_child(self) -> Child:
         if self._child is None:
-            self._child = Child(
-                "lift worker", worker_main, (self.model, self.lora), self._on_message, self._on_exit
-            )
+            self._child = Child("lift worker", worker_main, (self.model, self.lora), self._on_message, self._on_exit)
         return self._child
 
     def _start_next(self) -> None:
@@ -318,6 +317,9 @@ def _why(code: int | None) -> str:
 OUT_OF_MEMORY = 77
 """Exit code by which the process gives all its memory back and says why."""
 
+EXIT_SECONDS = 0.5
+"""How long an idle process may take to exit by itself."""
+
 
 class _Cancelled(Exception):
     pass
@@ -327,7 +329,7 @@ def worker_main(conn: Connection, model: str, lora: str | None) -> None:
     """The lifting process: load the model when it is first needed, lift what the parent sends, end with the parent."""
     leave_signals_to_parent()
     outbox = Outbox(conn)
-    orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    orders: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     cancelled: set[str] = set()
 
     def on_message(message: dict[str, Any]) -> None:
@@ -336,12 +338,15 @@ def worker_main(conn: Connection, model: str, lora: str | None) -> None:
         else:
             orders.put(message)
 
-    # A lift in progress is abandoned: its folder is not listed before it is whole.
-    listen(conn, on_message, on_end=lambda: os._exit(0))
+    def on_end() -> None:
+        orders.put(None)  # when idle, a proper exit, so that libraries can tidy up
+        time.sleep(EXIT_SECONDS)
+        os._exit(0)  # a lift in progress is abandoned: its folder is not listed before it is whole
+
+    listen(conn, on_message, on_end)
 
     lifter: Any = None
-    while True:
-        order = orders.get()
+    while (order := orders.get()) is not None:
         try:
             if lifter is None:
                 from realmaster import load_lifter
@@ -363,12 +368,12 @@ def worker_main(conn: Connection, model: str, lora: str | None) -> None:
             else:
                 logging.getLogger("realmaster.daemon").exception("the lift failed")
                 sentence = f"The lift failed ({type(error).__name__}: {error}); the daemon's log has the details."
+            if lifter is None:
+                outbox.post({"event": "model", "rules": None, "sentence": sentence})
             if order["do"] == "live":
                 outbox.post({"event": "live", "clip": None, "sentence": sentence})
             elif order["do"] == "lift":
                 outbox.post({"event": "failed", "id": order["id"], "sentence": sentence})
-            else:
-                outbox.post({"event": "model", "rules": None, "sentence": sentence})
 
 
 def _lift(order: dict[str, Any], lifter: Any, outbox: Outbox, cancelled: set[str]) -> None:

@@ -255,9 +255,7 @@ class _Viewer:
                 view = next(iter(self._newest))
                 picture = self._newest.pop(view)
                 self._sent += 1
-                header = PICTURE_HEADER.pack(
-                    STREAM_VIEWS.index(view), 0, 0, self._sent, picture.serial, picture.time
-                )
+                header = PICTURE_HEADER.pack(STREAM_VIEWS.index(view), 0, 0, self._sent, picture.serial, picture.time)
                 await self._socket.send_bytes(header + picture.jpeg)
 
 

@@ -568,4 +568,3 @@ def test_ingest_starts_without_the_heavy_libraries() -> None:
     root = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=60)
     assert (run.stdout.split(), run.returncode) == ([], 0), run.stderr
-
