@@ -86,3 +86,10 @@ def test_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     demo._claim(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "report.json"]
+
+
+def test_an_interrupted_demo_keeps_its_take(tmp_path: Path) -> None:
+    (tmp_path / "2026-11-23T01-20-00_city").mkdir()
+    (tmp_path / "2026-11-23T01-20-00_city" / "take.json").write_text("{}")
+    demo._rename_take(tmp_path)
+    assert (tmp_path / "take" / "take.json").exists()
