@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from capture.camera import Axes, Camera, Conventions
     from capture.errors import (
         FrameError,
         ProtocolError,
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
         TakeNotFoundError,
         UserError,
     )
-    from capture.frame import Axes, Camera, Channel, Conventions, Descriptor, Entity, Frame
+    from capture.frame import Channel, Descriptor, Entity, Frame
     from capture.sender import FrameSender
     from capture.take import Take, TakeWriter
 
 _HOME = {
-    "Axes": "frame",
-    "Camera": "frame",
+    "Axes": "camera",
+    "Camera": "camera",
     "Channel": "frame",
-    "Conventions": "frame",
+    "Conventions": "camera",
     "Descriptor": "frame",
     "Entity": "frame",
     "Frame": "frame",

@@ -18,6 +18,7 @@ from pathlib import Path
 from platformdirs import user_runtime_dir
 
 from capture.errors import SenderError, UserError
+from capture.files import write_atomically
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5790"
 
@@ -33,7 +34,7 @@ class Connection:
     pid: int
     """Process id of the daemon."""
     http: str
-    """Address of the page, "http://127.0.0.1:8790", or empty."""
+    """Address of the page, "http://127.0.0.1:8765", or empty."""
 
 
 def new_token() -> str:
@@ -74,20 +75,14 @@ def write_connection(connection: Connection) -> Path:
     Raises UserError where the folder cannot be written or belongs to someone else.
     """
     path = connection_file(endpoint_port(connection.endpoint))
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if hasattr(os, "geteuid") and path.parent.stat().st_uid != os.geteuid():
             raise UserError(
                 f"The folder {path.parent} belongs to another user: set REALMASTER_RUNTIME_DIR to one of your own."
             )
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(asdict(connection), stream)
-        os.replace(temporary, path)
+        write_atomically(path, json.dumps(asdict(connection)).encode(), mode=0o600)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UserError(f"The connection file {path} cannot be written: {error.strerror or error}.") from None
     return path
 

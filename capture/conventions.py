@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from capture.camera import Camera, Conventions
 from capture.errors import FrameError
-from capture.frame import Camera, Conventions, Descriptor, Entity
+from capture.frame import Descriptor, Entity
 
 _NO_NORMAL = 0.5
 """Decoded vectors shorter than this are no normals; an 8-bit zero decodes to a length below 0.01."""

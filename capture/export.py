@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capture.errors import FrameError, TakeDamagedError, TakeError
-from capture.frame import Camera, Frame
+from capture.frame import CANONICAL, Frame
 from capture.pictures import channel_picture, depth_range, shrink, tile
 from capture.take import Take
 from capture.take_folder import PREVIEW
@@ -220,10 +220,10 @@ def _write_channel(folder: Path, frame: Frame, name: str) -> None:
     folder.mkdir(exist_ok=True)
     file = folder / f"{frame.index:06d}.png"
     family = frame.channels[name].descriptor.family
-    if family not in ("color", "depth", "normal", "motion", "segmentation", "instance"):
+    if family not in CANONICAL:
         np.save(file.with_suffix(".npy"), frame.channels[name].data)
         return
-    array = frame.canonical(name) if name != family else getattr(frame, name)
+    array = frame.canonical(name)
     if family == "color":
         Image.fromarray(array).save(file, compress_level=1)
     elif family == "depth":
@@ -239,7 +239,7 @@ def _write_channel(folder: Path, frame: Frame, name: str) -> None:
 
 
 def _frame_entry(frame: Frame) -> dict[str, Any]:
-    camera: Camera | None = frame.camera
+    camera = frame.camera
     entry: dict[str, Any] = {"file": f"{frame.index:06d}", "serial": frame.serial, "time": frame.time}
     entry |= {"flags": list(frame.flags), "dropped_before": frame.dropped_before}
     if camera is None:

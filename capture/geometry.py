@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from capture.frame import Camera
+from capture.camera import Camera
 
 Floats = NDArray[np.floating[Any]]
 

@@ -104,7 +104,7 @@ def channel_picture(
 ) -> NDArray[np.uint8]:
     """Any channel of a frame as (H, W, 3) uint8; near and far are for depth. FrameError when it has no such one."""
     descriptor = frame.channel(channel).descriptor
-    array = getattr(frame, channel) if channel in _KEPT else frame.canonical(channel)
+    array = frame.canonical(channel)
     if descriptor.family == "color":
         return array
     if descriptor.family == "depth":
@@ -114,9 +114,6 @@ def channel_picture(
     if descriptor.family == "motion":
         return motion_to_picture(array)
     return ids_to_picture(array)
-
-
-_KEPT = ("color", "depth", "normal", "motion", "segmentation", "instance")
 
 
 def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from zmq.utils.monitor import recv_monitor_message
 
 from capture import wire
+from capture.camera import Camera, Conventions
 from capture.connection import DEFAULT_ENDPOINT, endpoint_port, read_connection
 from capture.conventions import check_handedness
 from capture.errors import FrameError, ProtocolError, SenderError, UserError
-from capture.frame import Camera, Conventions, Descriptor, Entity
+from capture.frame import Descriptor, Entity
+from capture.wire_header import MODES
 
 log = logging.getLogger("realmaster.bridge")
 
@@ -67,6 +69,8 @@ class FrameSender:
     capabilities: names of the control messages that the caller obeys (see `controls`).
     connect_timeout: seconds to wait for the daemon, at the start and, lossless, whenever it goes away. With 0 a live
         sender starts without a daemon and drops frames until there is one.
+    give_up_after: seconds without a daemon after which a live sender fails too; by default the environment variable
+        REALMASTER_GIVE_UP_AFTER, else never. Who starts a bridge sets it, so that the bridge does not outlive him.
 
     Raises SenderError when no daemon answers in time or it refuses the session, here and in every method.
     """
@@ -85,8 +89,9 @@ class FrameSender:
         token: str | None = None,
         capabilities: Sequence[str] = (),
         connect_timeout: float = 10.0,
+        give_up_after: float | None = None,
     ) -> None:
-        if mode not in wire.MODES:
+        if mode not in MODES:
             raise SenderError(f"The mode is {mode!r}, but must be live or lossless.")
         self.endpoint = endpoint or os.environ.get("REALMASTER_ENDPOINT") or DEFAULT_ENDPOINT
         endpoint_port(self.endpoint)
@@ -96,6 +101,7 @@ class FrameSender:
         self._descriptors = {descriptor.name: descriptor for descriptor in channels}
         self._token = token or os.environ.get("REALMASTER_TOKEN")
         self._connect_timeout = connect_timeout
+        self._give_up_after = _patience() if give_up_after is None else give_up_after
         self._hello = wire.Hello(
             session="0" * 32,
             token="",
@@ -117,6 +123,7 @@ class FrameSender:
         self._controls: list[wire.Control] = []
         self._failure: SenderError | None = None
         self._connected = False
+        self._alone_since = clock.monotonic()  # since when there has been no connection, while there is none
         self._hello_due = math.inf  # when to say hello, in clock.monotonic() seconds; inf when not due
         self._token_deadline = 0.0
         self._trouble: SenderError | None = None  # why the last hello had no valid token
@@ -362,9 +369,13 @@ class FrameSender:
             except zmq.Again:
                 break
             self._end_session()
+            if self._connected:
+                self._alone_since = clock.monotonic()
             self._connected = news["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self._hello_due = clock.monotonic() if self._connected else math.inf
             self._token_deadline = clock.monotonic() + _TOKEN_SECONDS
+        if not self._connected and clock.monotonic() - self._alone_since > self._give_up_after:
+            self._failure = SenderError(f"The daemon at {self.endpoint} is gone: start it and the bridge again.")
         if self._connected and clock.monotonic() >= self._hello_due:
             self._say_hello()
         if self._failure is not None:
@@ -444,6 +455,15 @@ class FrameSender:
         else:
             self._hello_due = math.inf
             self._failure = error
+
+
+def _patience() -> float:
+    """What REALMASTER_GIVE_UP_AFTER says, in seconds; inf without it."""
+    text = os.environ.get("REALMASTER_GIVE_UP_AFTER") or "inf"
+    try:
+        return float(text)
+    except ValueError:
+        raise SenderError(f"REALMASTER_GIVE_UP_AFTER is {text!r}, but must be a number of seconds.") from None
 
 
 def _own_check(hello: wire.Hello) -> None:

@@ -21,19 +21,21 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from capture.camera import Conventions
+from capture.clip import Clip
 from capture.errors import TakeDamagedError, TakeError, TakeNotFoundError
-from capture.frame import Camera, Conventions, Frame
+from capture.frame import Frame
 from capture.records import RecordFile, scan
 from capture.take_check import RepairReport, VerifyReport, repair, verify
 from capture.take_folder import (
     EVENTS,
+    MANIFEST,
     FrameLocation,
     check_folder,
     is_being_written,
@@ -41,10 +43,11 @@ from capture.take_folder import (
     ranges,
     read_index,
     read_manifest,
+    segment_name,
     segment_paths,
     survey,
 )
-from capture.take_frames import EncodedFrame, decode_frame, encode_frame, read_frame
+from capture.take_frames import EncodedFrame, read_frame
 from capture.take_writer import TakeWriter, WriterSettings
 
 __all__ = [
@@ -57,12 +60,11 @@ __all__ = [
     "TakeWriter",
     "VerifyReport",
     "WriterSettings",
-    "decode_frame",
     "default_takes_dir",
-    "encode_frame",
     "list_takes",
     "new_take_path",
     "repair",
+    "take_folders",
     "take_path",
     "verify",
 ]
@@ -346,79 +348,6 @@ class TakeView(Sequence[Frame]):
         return f"TakeView({self.take.name!r}, {self.positions})"
 
 
-class Clip:
-    """Consecutive frames of a take or of the live ring, as stacked canonical arrays.
-
-    Each array is made when first asked for: `color` alone decodes nothing else. A channel that any of the frames
-    lacks is None. Raises TakeError when the frames differ in size.
-    """
-
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        self.frames = frames
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __repr__(self) -> str:
-        return f"Clip({len(self)} frames)"
-
-    @cached_property
-    def color(self) -> NDArray[np.uint8] | None:
-        """(T, H, W, 3) uint8 sRGB."""
-        return self._stack("color")
-
-    @cached_property
-    def depth(self) -> NDArray[np.float32] | None:
-        """(T, H, W) float32 metres along the optical axis, +inf for sky."""
-        return self._stack("depth")
-
-    @cached_property
-    def normal(self) -> NDArray[np.float32] | None:
-        """(T, H, W, 3) float32 unit vectors in camera space."""
-        return self._stack("normal")
-
-    @cached_property
-    def motion(self) -> NDArray[np.float32] | None:
-        """(T, H, W, 2) float32 pixels, position in the previous frame minus position now."""
-        return self._stack("motion")
-
-    @cached_property
-    def segmentation(self) -> NDArray[Any] | None:
-        """(T, H, W) class ids."""
-        return self._stack("segmentation")
-
-    @cached_property
-    def instance(self) -> NDArray[Any] | None:
-        """(T, H, W) instance ids."""
-        return self._stack("instance")
-
-    @cached_property
-    def cameras(self) -> tuple[Camera | None, ...]:
-        """Canonical cameras."""
-        return tuple(frame.camera for frame in self.frames)
-
-    @cached_property
-    def times(self) -> NDArray[np.float64]:
-        """(T,) engine seconds."""
-        return np.array([frame.time for frame in self.frames], np.float64)
-
-    def _stack(self, name: str) -> NDArray[Any] | None:
-        stacked: NDArray[Any] | None = None
-        for i, frame in enumerate(self.frames):
-            if name not in frame.channels:
-                return None
-            image = getattr(frame, name)
-            if stacked is None:
-                stacked = np.empty((len(self.frames), *image.shape), image.dtype)
-            elif image.shape != stacked.shape[1:]:
-                raise TakeError(
-                    f"the {name} channel changes from {_size(stacked[0])} to {_size(image)} at frame {frame.index}: "
-                    "choose a clip before or after it."
-                )
-            stacked[i] = image
-        return stacked
-
-
 @dataclass(frozen=True)
 class TakeInfo:
     """A take as a list shows it, without decoding a frame."""
@@ -446,6 +375,15 @@ class TakeInfo:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> TakeInfo:
+        """What a list shows of the take in a folder, unreadable or not."""
+        try:
+            with Take(path) as take:
+                return cls.of(take)
+        except (TakeError, OSError, KeyError, TypeError, IndexError) as error:
+            return cls(path.name, str(path), "unreadable", problem=str(error))
 
     @classmethod
     def of(cls, take: Take) -> TakeInfo:
@@ -481,16 +419,18 @@ def default_takes_dir() -> Path:
     return Path(platformdirs.user_data_dir("realmaster", appauthor=False)) / "takes"
 
 
+def take_folders(takes_dir: str | os.PathLike[str]) -> list[Path]:
+    """Folders in `takes_dir` that hold a take in any state, by name; none without that folder."""
+    try:
+        inside = sorted(path for path in Path(takes_dir).iterdir() if path.is_dir())
+    except OSError:
+        return []
+    return [path for path in inside if (path / MANIFEST).exists() or (path / segment_name(0)).exists()]
+
+
 def list_takes(takes_dir: str | os.PathLike[str]) -> list[TakeInfo]:
     """Every take in a folder, oldest name first; a damaged one is listed with its problem. Empty without folder."""
-    found = []
-    for path in _take_folders(Path(takes_dir)):
-        try:
-            with Take(path) as take:
-                found.append(TakeInfo.of(take))
-        except (TakeError, OSError, KeyError, TypeError, IndexError) as error:
-            found.append(TakeInfo(path.name, str(path), "unreadable", problem=str(error)))
-    return found
+    return [TakeInfo.read(path) for path in take_folders(takes_dir)]
 
 
 def take_path(takes_dir: str | os.PathLike[str], name: str) -> Path:
@@ -501,7 +441,7 @@ def take_path(takes_dir: str | os.PathLike[str], name: str) -> Path:
     folder = Path(takes_dir)
     if _is_name(name) and (folder / name).is_dir():
         return folder / name
-    known = [path.name for path in _take_folders(folder)]
+    known = [path.name for path in take_folders(folder)]
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[-5:][::-1]
     hint = f"there are {', '.join(near)}" if near else "record one with `realmaster record`"
     raise TakeNotFoundError(f"there is no take {name[:80]!r} in {folder}: {hint}.")
@@ -518,18 +458,6 @@ def new_take_path(takes_dir: str | os.PathLike[str], engine: str, now: datetime 
     return path
 
 
-def _take_folders(folder: Path) -> list[Path]:
-    try:
-        inside = sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:
-        return []
-    return [path for path in inside if (path / "take.json").exists() or (path / "frames-000.rmk").exists()]
-
-
 def _is_name(text: str) -> bool:
     """Whether `text` is a plain folder name that cannot lead anywhere else."""
     return bool(text) and text not in (".", "..") and not any(c in "/\\:\0" for c in text)
-
-
-def _size(image: NDArray[Any]) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"

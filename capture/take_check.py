@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from capture.camera import Conventions
 from capture.errors import TakeDamagedError, TakeError
-from capture.frame import Conventions, Descriptor
+from capture.frame import Descriptor
 from capture.records import RecordFile
 from capture.take_folder import (
     EVENTS,

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from capture.camera import Conventions
 from capture.errors import FrameError, TakeDamagedError, TakeError, TakeNotFoundError
-from capture.frame import Conventions
+from capture.files import write_atomically
 from capture.records import RecordFile, SegmentScan, pack_map, payload, scan, unpack_map
 
 FORMAT = "realmaster-take"
@@ -89,28 +90,6 @@ def check_folder(folder: Path) -> None:
         raise TakeNotFoundError(f"there is no take at {folder}: the folder does not exist.")
     if not (folder / MANIFEST).exists() and not segment_paths(folder):
         raise TakeNotFoundError(f"{folder} is not a take: it holds neither {MANIFEST} nor frames-000.rmk.")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file so that a crash leaves the old or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        for attempt in range(20):
-            try:
-                os.replace(temporary, path)
-                break
-            except PermissionError:  # Windows, while a reader has the old file open
-                if attempt == 19:
-                    raise
-                time.sleep(0.05)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capture import codecs
+from capture.camera import Camera, Conventions
 from capture.errors import FrameError, TakeDamagedError, TakeError
-from capture.frame import Camera, Channel, Conventions, Descriptor, Entity, Frame
+from capture.frame import Channel, Descriptor, Entity, Frame
 from capture.records import (
     HEADER_BYTES,
     Kind,
@@ -32,7 +33,7 @@ from capture.records import (
 
 @dataclass(frozen=True)
 class EncodedFrame:
-    """A frame ready to be written: its metadata and its channels' payloads. Small enough to be kept in a ring."""
+    """A frame ready to be written: its metadata and its channels' payloads."""
 
     serial: int
     time: float
@@ -101,24 +102,13 @@ def encode_frame(frame: Frame, codec_of: Mapping[str, str] | None = None) -> Enc
     return EncodedFrame(int(frame.serial), float(frame.time), metadata, tuple(channels))
 
 
-def decode_frame(encoded: EncodedFrame, index: int, conventions: Conventions) -> Frame:
-    """The frame of an `EncodedFrame`, channels decoded when first read; for clips that never were on disk."""
-    data = b"".join(encoded.records(index))
-    return frame_from_bytes(data, "memory", 0, index, conventions)
-
-
 def read_frame(file: RecordFile, start: int, end: int, index: int, conventions: Conventions) -> Frame:
     """Frame `index` of a take, whose records are bytes [start, end) of `file`; channels decoded when first read.
 
     Raises TakeDamagedError naming file and frame when these bytes are not that frame; a damaged channel raises it
     when it is read.
     """
-    return frame_from_bytes(file.read(start, end - start), file.path.name, start, index, conventions)
-
-
-def frame_from_bytes(data: bytes, file_name: str, start: int, index: int, conventions: Conventions) -> Frame:
-    """`read_frame` on bytes that were read before."""
-    view = memoryview(data)
+    file_name, view = file.path.name, memoryview(file.read(start, end - start))
     records = _split(view, start)
     if records is None or not records or records[0].header.kind != Kind.METADATA:
         raise TakeDamagedError(_sentence(file_name, index, "its records are cut or overwritten"))
@@ -190,11 +180,6 @@ class StoredChannel(Channel):
 
     def __repr__(self) -> str:
         return f"StoredChannel({self.descriptor.name}, codec={self.codec}, serial={self.serial})"
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes on disk."""
-        return len(self._payload)
 
     @cached_property
     def data(self) -> NDArray[Any]:  # type: ignore[override]

@@ -23,9 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from capture.camera import Conventions
 from capture.codecs import CODECS
 from capture.errors import TakeError
-from capture.frame import Conventions, Descriptor, Frame
+from capture.frame import Descriptor, Frame
 from capture.records import Kind, pack_map, record
 from capture.take_folder import (
     EVENTS,
@@ -41,7 +42,7 @@ from capture.take_folder import (
 )
 from capture.take_frames import EncodedFrame, channel_entry, encode_frame
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger("realmaster.take")
 
 
 @dataclass(frozen=True)
@@ -283,7 +284,7 @@ class TakeWriter:
         try:
             self._finalise()
         except OSError:  # not even room for the manifest: the take stays open, and readable
-            _log.warning("take %s could not be finalised", self.name)
+            log.warning("take %s could not be finalised", self.name)
         return TakeError(self.stopped)
 
     def _cut_unfinished(self) -> None:
@@ -368,7 +369,7 @@ def make_preview(path: Path) -> bool:
     try:
         return export_preview(path)
     except Exception as error:
-        _log.warning("no preview of take %s: %s", path.name, error)
+        log.warning("no preview of take %s: %s", path.name, error)
         return False
 
 

@@ -1,8 +1,9 @@
 """The messages between a bridge and the daemon, version 1, and their bytes.
 
-Works on lists of message parts: a msgpack map first (the header), raw C-ordered little-endian arrays after it. Knows
-nothing of sockets, sessions or files. `encode` and `decode` are inverse to each other; `decode` accepts any bytes and
-raises nothing but ProtocolError. It checks before it allocates, and arrays are views of the parts that came in.
+Works on lists of message parts: a msgpack map first (the header, see `capture.wire_header`), raw C-ordered
+little-endian arrays after it. Knows nothing of sockets, sessions or files. `encode` and `decode` are inverse to each
+other; `decode` accepts any bytes and raises nothing but ProtocolError. It checks before it allocates, and arrays are
+views of the parts that came in.
 
 The same layout in prose, for other languages: engine_bridges/PROTOCOL.md.
 """
@@ -10,7 +11,7 @@ The same layout in prose, for other languages: engine_bridges/PROTOCOL.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,24 +19,32 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from capture.camera import Axes, Camera, Conventions
 from capture.conventions import check_handedness
 from capture.errors import FrameError, ProtocolError
-from capture.frame import (
-    DTYPES,
-    Axes,
-    Camera,
-    Channel,
-    Conventions,
-    Descriptor,
-    Entity,
-    Frame,
-    check_shape,
+from capture.frame import DTYPES, Channel, Descriptor, Entity, Frame, check_shape
+from capture.wire_header import (
+    Header,
+    Limits,
+    as_count,
+    as_legend,
+    as_list,
+    as_list_of,
+    as_map,
+    as_mode,
+    as_number,
+    as_optional,
+    as_plain_map,
+    as_positive,
+    as_session,
+    as_text,
+    as_word,
+    malformed,
+    unpack,
 )
 
 VERSION = 1
 """The protocol version that this code speaks, `v` in every header."""
-
-MODES = ("live", "lossless")
 
 FATAL_CODES = {
     "version": "the message is of another protocol version",
@@ -59,24 +68,6 @@ MILD_CODES = {
 
 ERROR_CODES = FATAL_CODES | MILD_CODES
 """Every error code with its meaning."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What `decode` accepts. All are checked before anything is allocated."""
-
-    header_bytes: int = 65536
-    """Largest header."""
-    depth: int = 8
-    """Deepest nesting of maps and lists in a header."""
-    parts: int = 32
-    """Most array parts in one message."""
-    frame_bytes: int = 256 * 1024 * 1024
-    """Most bytes of all array parts of one message."""
-    items: int = 2048
-    """Longest list or map in a header."""
-    text: int = 4096
-    """Longest text in a header, in characters."""
 
 
 class Part(NamedTuple):
@@ -133,27 +124,27 @@ class Hello:
         }
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Hello:
-        axes = h.take("axes", _map)
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Hello:
+        axes = h.take("axes", as_map)
         if axes.keys() != {"world", "camera"}:
-            raise _malformed("axes must be a map with the fields world and camera")
-        descriptors = tuple(Descriptor.from_dict(d) for d in h.take("channels", _list_of(_map), [1, 32]))
+            raise malformed("axes must be a map with the fields world and camera")
+        descriptors = tuple(Descriptor.from_dict(d) for d in h.take("channels", as_list_of(as_map), [1, 32]))
         names = [descriptor.name for descriptor in descriptors]
         if len(set(names)) != len(names):
-            raise _malformed("hello announces a channel twice")
+            raise malformed("hello announces a channel twice")
         return cls(
-            session=h.take("session", _session),
-            token=h.take("token", _text),
-            engine=h.take("engine", _text),
-            game=h.take("game", _text),
+            session=h.take("session", as_session),
+            token=h.take("token", as_text),
+            engine=h.take("engine", as_text),
+            game=h.take("game", as_text),
             conventions=Conventions(
-                Axes.from_dict(axes["world"]), Axes.from_dict(axes["camera"]), h.take("metres_per_unit", _number)
+                Axes.from_dict(axes["world"]), Axes.from_dict(axes["camera"]), h.take("metres_per_unit", as_number)
             ),
-            fps=h.take("fps", _positive),
-            mode=h.take("mode", _mode),
+            fps=h.take("fps", as_positive),
+            mode=h.take("mode", as_mode),
             channels=descriptors,
-            legend=h.take("legend", _legend),
-            capabilities=h.take("capabilities", _list_of(_text)),
+            legend=h.take("legend", as_legend),
+            capabilities=h.take("capabilities", as_list_of(as_text)),
         )
 
 
@@ -200,23 +191,23 @@ class FrameMessage:
         }
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> FrameMessage:
-        infos = h.take("parts", _list_of(_map), [1, 32])
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> FrameMessage:
+        infos = h.take("parts", as_list_of(as_map), [1, 32])
         if len(infos) != len(arrays):
-            raise _malformed(f"the header lists {len(infos)} parts, but {len(arrays)} came")
+            raise malformed(f"the header lists {len(infos)} parts, but {len(arrays)} came")
         parts = tuple(_part(info, buffer) for info, buffer in zip(infos, arrays, strict=True))
         names = [part.channel for part in parts]
         if len(set(names)) != len(names):
-            raise _malformed("the frame carries a channel twice")
-        camera = h.take("camera", _optional(_map))
+            raise malformed("the frame carries a channel twice")
+        camera = h.take("camera", as_optional(as_map))
         return cls(
-            serial=h.take("serial", _count),
-            time=h.take("time", _number),
+            serial=h.take("serial", as_count),
+            time=h.take("time", as_number),
             camera=None if camera is None else Camera.from_dict(camera),
-            flags=h.take("flags", _list_of(_text), [0, 32]),
-            dropped_before=h.take("dropped_before", _count),
-            entities=tuple(Entity.from_dict(e) for e in h.take("entities", _list_of(_map))),
-            capture_time=h.take("capture_time", _optional(_number)),
+            flags=h.take("flags", as_list_of(as_text), [0, 32]),
+            dropped_before=h.take("dropped_before", as_count),
+            entities=tuple(Entity.from_dict(e) for e in h.take("entities", as_list_of(as_map))),
+            capture_time=h.take("capture_time", as_optional(as_number)),
             parts=parts,
         )
 
@@ -237,8 +228,8 @@ class Event:
         return {"name": self.name, "time": float(self.time), "data": self.data}
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Event:
-        return cls(h.take("name", _word), h.take("time", _number), h.take("data", _plain_map))
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Event:
+        return cls(h.take("name", as_word), h.take("time", as_number), h.take("data", as_plain_map))
 
 
 @dataclass(frozen=True)
@@ -251,7 +242,7 @@ class Bye:
         return {}
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Bye:
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Bye:
         return cls()
 
 
@@ -281,13 +272,13 @@ class Welcome:
         }
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Welcome:
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Welcome:
         return cls(
-            h.take("session", _session),
-            h.take("channels", _list_of(_text)),
-            h.take("mode", _mode),
-            h.take("credit", _count),
-            h.take("max_frame_bytes", _count),
+            h.take("session", as_session),
+            h.take("channels", as_list_of(as_text)),
+            h.take("mode", as_mode),
+            h.take("credit", as_count),
+            h.take("max_frame_bytes", as_count),
         )
 
 
@@ -305,8 +296,8 @@ class Credit:
         return {"n": int(self.n), "recorded": self.recorded}
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Credit:
-        return cls(h.take("n", _count), h.take("recorded", _optional(_count)))
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Credit:
+        return cls(h.take("n", as_count), h.take("recorded", as_optional(as_count)))
 
 
 @dataclass(frozen=True)
@@ -323,8 +314,8 @@ class Control:
         return {"name": self.name, "args": self.args}
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Control:
-        return cls(h.take("name", _word), h.take("args", _plain_map))
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Control:
+        return cls(h.take("name", as_word), h.take("args", as_plain_map))
 
 
 @dataclass(frozen=True)
@@ -346,8 +337,8 @@ class Error:
         return {"code": self.code, "sentence": self.sentence}
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Error:
-        return cls(h.take("code", _word), h.take("sentence", _text))
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Error:
+        return cls(h.take("code", as_word), h.take("sentence", as_text))
 
 
 @dataclass(frozen=True)
@@ -373,12 +364,12 @@ class Goodbye:
         }
 
     @classmethod
-    def _from_header(cls, h: _Header, arrays: list[memoryview]) -> Goodbye:
+    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Goodbye:
         return cls(
-            h.take("received", _count),
-            h.take("recorded", _count),
-            h.take("dropped", _count),
-            h.take("take", _optional(_text)),
+            h.take("received", as_count),
+            h.take("recorded", as_count),
+            h.take("dropped", as_count),
+            h.take("take", as_optional(as_text)),
         )
 
 
@@ -408,7 +399,7 @@ def encode(message: Message) -> list[bytes | memoryview]:
     try:
         packed = msgpack.packb(header, use_bin_type=True)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise _malformed(f"the {message.type} cannot be packed: {error}") from None
+        raise malformed(f"the {message.type} cannot be packed: {error}") from None
     if len(packed) > Limits.header_bytes:
         raise ProtocolError("too_large", f"The header of the {message.type} exceeds {Limits.header_bytes} bytes.")
     parts: list[bytes | memoryview] = [packed]
@@ -427,7 +418,7 @@ def decode(parts: Sequence[Any], limits: Limits | None = None, *, accept: Sequen
     try:
         return _decode(parts, limits, accept)
     except FrameError as error:
-        raise _malformed(str(error).rstrip(".")) from None
+        raise malformed(str(error).rstrip(".")) from None
 
 
 def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
@@ -456,7 +447,7 @@ def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
         try:
             check_handedness(message.camera, hello.conventions)
         except FrameError as error:
-            raise _malformed(str(error).rstrip(".")) from None
+            raise malformed(str(error).rstrip(".")) from None
     flags = message.flags
     if any(part.serial != message.serial for part in message.parts) and "desync" not in flags:
         flags = (*flags, "desync")
@@ -476,18 +467,16 @@ def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
 
 def _decode(parts: Sequence[Any], limits: Limits, accept: Sequence[str] | None) -> Message:
     if not parts:
-        raise _malformed("the message has no header")
+        raise malformed("the message has no header")
     if len(parts) - 1 > limits.parts:
         raise ProtocolError("too_large", f"The message has {len(parts) - 1} array parts; {limits.parts} are allowed.")
     views = [_view(part) for part in parts]
     if views[0].nbytes > limits.header_bytes:
-        raise ProtocolError(
-            "too_large", f"The header has {views[0].nbytes} bytes; {limits.header_bytes} are allowed."
-        )
-    header = _unpack(views[0], limits)
+        raise ProtocolError("too_large", f"The header has {views[0].nbytes} bytes; {limits.header_bytes} are allowed.")
+    header = unpack(views[0], limits)
     version = header.pop("v", None)
     if type(version) is not int:
-        raise _malformed("the header lacks the version v")
+        raise malformed("the header lacks the version v")
     if version != VERSION:
         raise ProtocolError(
             "version", f"The message is of protocol version {version}, but this side speaks version {VERSION}."
@@ -497,11 +486,11 @@ def _decode(parts: Sequence[Any], limits: Limits, accept: Sequence[str] | None) 
         raise ProtocolError("unknown_type", f"The message type {str(kind)[:40]!r} is not understood here.")
     arrays = views[1:]
     if arrays and kind != FrameMessage.type:
-        raise _malformed(f"a {kind} has no array parts, but {len(arrays)} came")
+        raise malformed(f"a {kind} has no array parts, but {len(arrays)} came")
     total = sum(view.nbytes for view in arrays)
     if total > limits.frame_bytes:
         raise ProtocolError("too_large", f"The frame has {total} bytes; {limits.frame_bytes} are allowed.")
-    fields_left = _Header(kind, header)
+    fields_left = Header(kind, header)
     message = MESSAGES[kind]._from_header(fields_left, arrays)
     fields_left.finish()
     return message
@@ -512,96 +501,19 @@ def _view(part: Any) -> memoryview:
         view = memoryview(part)
         return view if view.format == "B" and view.ndim == 1 else view.cast("B")
     except (TypeError, ValueError):
-        raise _malformed("a message part is not a contiguous run of bytes") from None
-
-
-def _unpack(data: memoryview, limits: Limits) -> dict[str, Any]:
-    try:
-        header = msgpack.unpackb(
-            data,
-            raw=False,
-            strict_map_key=False,  # legends have integer keys; _unique allows no others
-            object_pairs_hook=_unique,
-            max_str_len=limits.text * 4,
-            max_bin_len=0,
-            max_ext_len=0,
-            max_array_len=limits.items,
-            max_map_len=limits.items,
-        )
-    except ProtocolError:
-        raise
-    except Exception as error:  # msgpack raises a wide family, of which StackError and ValueError are two
-        raise _malformed(f"the header is not valid msgpack ({type(error).__name__})") from None
-    if not isinstance(header, dict):
-        raise _malformed("the header is not a map")
-    _check_values(header, limits)
-    if not all(isinstance(key, str) for key in header):
-        raise _malformed("the header has a field name that is not text")
-    return header
-
-
-def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    if not all(type(key) in (str, int) for key, _ in pairs):
-        raise _malformed("a map in the header has a key that is neither text nor an integer")
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise _malformed("a map in the header has a key twice")
-    return values
-
-
-def _check_values(root: object, limits: Limits) -> None:
-    """Only plain values, no deeper and no longer than allowed; without recursion, as depth is what is checked."""
-    stack = [(root, 1)]
-    while stack:
-        value, depth = stack.pop()
-        if isinstance(value, str):
-            if len(value) > limits.text:
-                raise ProtocolError("too_large", f"A text in the header exceeds {limits.text} characters.")
-        elif isinstance(value, dict | list):
-            if depth > limits.depth:
-                raise _malformed(f"the header is nested deeper than {limits.depth} levels")
-            children = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-            stack.extend((child, depth + 1) for child in children)
-        elif value is not None and not isinstance(value, bool | int | float):
-            raise _malformed(f"the header holds a value of type {type(value).__name__}")
-
-
-class _Header:
-    """The fields of one header, each taken exactly once."""
-
-    def __init__(self, kind: str, values: dict[str, Any]) -> None:
-        self.kind = kind
-        self.values = values
-
-    def take(self, name: str, check: Callable[[Any], Any], length: Sequence[int] | None = None) -> Any:
-        """The field, checked and converted; `length` bounds the length of a list."""
-        try:
-            value = self.values.pop(name)
-        except KeyError:
-            raise _malformed(f"the {self.kind} lacks the field {name}") from None
-        try:
-            result = check(value)
-        except ValueError as error:
-            raise _malformed(f"the field {name} of the {self.kind} {error}") from None
-        if length is not None and not length[0] <= len(result) <= length[1]:
-            raise _malformed(f"the {self.kind} has {len(result)} {name}; {length[0]} to {length[1]} are allowed")
-        return result
-
-    def finish(self) -> None:
-        if self.values:
-            raise _malformed(f"the {self.kind} has an unknown field {min(self.values)[:40]!r}")
+        raise malformed("a message part is not a contiguous run of bytes") from None
 
 
 def _part(info: dict[str, Any], data: memoryview) -> Part:
-    h = _Header("part", dict(info))
-    channel, serial, dtype = h.take("channel", _word), h.take("serial", _count), h.take("dtype", _text)
+    h = Header("part", dict(info))
+    channel, serial, dtype = h.take("channel", as_word), h.take("serial", as_count), h.take("dtype", as_text)
     if dtype not in DTYPES:
-        raise _malformed(f"channel {channel} has the dtype {dtype[:20]!r}, which is not one of {', '.join(DTYPES)}")
-    shape = check_shape(h.take("shape", _list), f"channel {channel}")
+        raise malformed(f"channel {channel} has the dtype {dtype[:20]!r}, which is not one of {', '.join(DTYPES)}")
+    shape = check_shape(h.take("shape", as_list), f"channel {channel}")
     h.finish()
     need = math.prod(shape) * np.dtype(dtype).itemsize
     if data.nbytes != need:
-        raise _malformed(
+        raise malformed(
             f"channel {channel} of shape {list(shape)} and dtype {dtype} needs {need} bytes, but {data.nbytes} came"
         )
     array = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
@@ -611,99 +523,6 @@ def _part(info: dict[str, Any], data: memoryview) -> Part:
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
     if array.dtype.name not in DTYPES:
-        raise _malformed(f"an array has the dtype {array.dtype.name}, which is not one of {', '.join(DTYPES)}")
+        raise malformed(f"an array has the dtype {array.dtype.name}, which is not one of {', '.join(DTYPES)}")
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return little.data.cast("B")
-
-
-def _malformed(what: str) -> ProtocolError:
-    return ProtocolError("malformed", f"The message is malformed: {what}.")
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("is not text")
-    return value
-
-
-def _word(value: object) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 64 or not value.isprintable():
-        raise ValueError("is not a name of 1 to 64 printable characters")
-    return value
-
-
-def _session(value: object) -> str:
-    if not isinstance(value, str) or len(value) != 32 or set(value) - set("0123456789abcdef"):
-        raise ValueError("is not 32 lower-case hex digits")
-    return value
-
-
-def _mode(value: object) -> str:
-    if not isinstance(value, str) or value not in MODES:
-        raise ValueError("is neither live nor lossless")
-    return value
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise ValueError("is not an integer from 0 to 2^63 - 1")
-    return value
-
-
-def _number(value: object) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
-        raise ValueError("is not a finite number")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _positive(value: object) -> float:
-    number = _number(value)
-    if number <= 0:
-        raise ValueError("is not positive")
-    return number
-
-
-def _map(value: object) -> dict[Any, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("is not a map")
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError("is not a list")
-    return value
-
-
-def _list_of(check: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    return lambda value: tuple(check(item) for item in _list(value))
-
-
-def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else check(value)
-
-
-def _legend(value: object) -> dict[str, dict[int, str]]:
-    for channel, names in _map(value).items():
-        if not isinstance(channel, str):
-            raise ValueError("is keyed by something other than channel names")
-        for number, name in _map(names).items():
-            _count(number)
-            _text(name)
-    return value  # type: ignore[return-value]
-
-
-def _plain_map(value: object) -> dict[str, Any]:
-    """Free details that also fit into JSON: text keys, finite numbers."""
-    stack: list[Any] = [_map(value)]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, Mapping):
-            if not all(isinstance(key, str) for key in item):
-                raise ValueError("has a key that is not text")
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
-        elif isinstance(item, float) and not math.isfinite(item):
-            raise ValueError("holds a number that is not finite")
-    return value  # type: ignore[return-value]

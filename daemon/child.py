@@ -12,7 +12,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 log = logging.getLogger("realmaster.daemon")
@@ -88,6 +88,7 @@ class Child:
         self._conn, theirs = _spawn.Pipe()
         self._process = _spawn.Process(target=target, args=(theirs, *args), name=name, daemon=True)
         self._on_message, self._on_exit = on_message, on_exit
+        self._reaping = threading.Lock()  # of two threads that reap a process at once, one believes it still alive
         self._process.start()
         theirs.close()  # else our own copy would keep the pipe open and hide the child's end from us
         self._outbox = Outbox(self._conn)
@@ -100,7 +101,8 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return self._process.is_alive()
+        with self._reaping:
+            return self._process.is_alive()
 
     def send(self, message: Any) -> None:
         """Queue one picklable message for the child; never waits, and is lost when the child is gone."""
@@ -109,17 +111,24 @@ class Child:
     def stop(self, timeout: float) -> None:
         """Send None (the child's sign to finish), wait, and end it by force when `timeout` seconds were not enough."""
         self._outbox.post(None)
-        self._process.join(timeout)
-        if self._process.is_alive():
+        if not self._ended(timeout):
             log.warning("%s did not finish within %.0f s and is ended by force", self._process.name, timeout)
             self._process.kill()
-            self._process.join(5)
+            self._ended(5)
         if threading.current_thread() is not self._reader:
             self._reader.join(5)
 
     def kill(self) -> None:
         """End the child at once."""
         self._process.kill()
+
+    def _ended(self, timeout: float) -> bool:
+        """Whether the process ends within `timeout` seconds; any threads may wait at once."""
+        if not wait([self._process.sentinel], timeout):
+            return False
+        with self._reaping:
+            self._process.join(5)
+        return True
 
     def _read(self) -> None:
         while True:
@@ -128,7 +137,7 @@ class Child:
             except (EOFError, OSError):
                 break
             self._on_message(self, message)
-        self._process.join(5)
+        self._ended(5)
         self._outbox.close(0.1)
         self._on_exit(self, self._process.exitcode)
 

@@ -1,37 +1,25 @@
 """Where frames come in: ZeroMQ sessions, their token, credits and checks; each good frame goes to recorder and ring.
 
 Works on `capture.wire` messages over one ROUTER socket. Knows nothing of pictures, lifting or web pages. Everything
-that touches a session happens in one thread, the one in `Ingest.run`; other threads post work to it.
-
-Flow control: a session may have `window` frames between the bridge's hands and the disk. It is granted
-`window - held - busy` credits whenever that is positive: `held` are the credits that the bridge has, `busy` the
-frames in our own hands, until their commit when they are recorded. What the ring keeps is bounded by the ring itself
-and does not count.
+that touches a session happens in one thread, the one in `Ingest.run`; other threads post work to it. How many frames
+a session may have under way is said in `daemon.session`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
-import hmac
-import ipaddress
 import logging
 import os
 import queue
-import signal
 import socket
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection as MpConnection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zmq
 
 from capture import wire
@@ -45,130 +33,25 @@ from capture.connection import (
 )
 from capture.errors import ProtocolError, TakeError, UserError
 from capture.frame import Frame
-from capture.pictures import shrink
 from capture.take import TakeWriter, new_take_path
 from capture.take_writer import make_preview
-
-from .child import LOG_FORMAT, Outbox, leave_signals_to_parent, listen
-from .preview import Preview
-from .recorder import Recorder, TakeReport
-from .ring import Ring
+from daemon.access import Offenders, check_listen, is_token
+from daemon.recorder import Recorder, TakeReport
+from daemon.ring import Ring
+from daemon.session import Session, Settings
 
 log = logging.getLogger("realmaster.daemon")
 
 STATE_SECONDS = 0.2
 """A changed state is told at most this often."""
 
-RATE_SECONDS = 2.0
-"""Frames per second are counted over this long."""
-
 GOODBYE_SECONDS = 0.2
 """How long the socket stays open behind the goodbyes: a bridge whose connection ends first never reads them."""
 
 _BATCH = 32
-"""Messages read before the credits they free are granted."""
+"""Messages read before other work is looked at."""
 
-
-@dataclass(frozen=True)
-class Settings:
-    """Bounds of one Ingest."""
-
-    live_window: int = 3
-    """Frames in flight while nothing is recorded: one on the wire, one being checked, one to spare."""
-    record_window: int = 6
-    """Frames in flight while recording, so that a slow write does not stop the engine."""
-    record_bytes: int = 256 * 2**20
-    """Fewer frames are in flight when they would exceed this many bytes; never fewer than one."""
-    sessions: int = 16
-    """Sessions at the same time."""
-    vanish_seconds: float = 6.0
-    """A peer whose process or network is silent for so long is gone."""
-    errors_allowed: int = 20
-    """Errors that a peer may cause within `error_seconds` before it is ignored for as long."""
-    error_seconds: float = 5.0
-    close_seconds: float = 8.0
-    """How long `stop` waits for takes to be closed."""
-    limits: wire.Limits = field(default_factory=wire.Limits)
-
-
-@dataclass(eq=False)
-class Session:
-    """One bridge, from hello to goodbye."""
-
-    peer: bytes
-    hello: wire.Hello
-    ring: Ring
-    frame_bytes: int
-    """Bytes of the largest frame so far; at first those of the announced channels."""
-    held: int = 0
-    """Credits that the bridge holds."""
-    busy: int = 0
-    """Frames in our hands: being checked, or handed to a recorder and not yet committed."""
-    received: int = 0
-    dropped: int = 0
-    """Frames that the bridge dropped or lost, by its own count or by gaps in the serials."""
-    desync: int = 0
-    recorded: int = 0
-    """Frames committed, over all takes of this session."""
-    acknowledged: int | None = None
-    """Serial of the last frame committed to the present take."""
-    told: int | None = None
-    """The acknowledgement that the bridge has been told."""
-    last: Frame | None = None
-    """The latest frame's numbers; its channels are emptied."""
-    recorder: Recorder | None = None
-    take: str | None = None
-    """Name of the present or last take."""
-    wanted: bool = False
-    """A take begins with the next frame."""
-    problem: str | None = None
-    """Why recording ended early."""
-    leaving: bool = False
-    """The bridge said bye; the goodbye waits for the commits."""
-    opened: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
-    """When the bridge last spoke or was last asked whether it is there."""
-    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=512))
-
-    @property
-    def id(self) -> str:
-        return self.hello.session
-
-    @property
-    def title(self) -> str:
-        return f"{self.hello.engine} {self.hello.game}".strip()
-
-    def rate(self, now: float) -> float:
-        """Frames per second lately."""
-        while self.arrivals and now - self.arrivals[0] > RATE_SECONDS:
-            self.arrivals.popleft()
-        return len(self.arrivals) / max(0.5, min(RATE_SECONDS, now - self.opened))
-
-
-@dataclass
-class _Trouble:
-    """Errors that a peer caused lately."""
-
-    since: float
-    errors: int = 0
-    ignored_until: float = 0.0
-
-
-def check_loopback(listen: str) -> None:
-    """UserError unless the ZeroMQ endpoint is on this machine only: nothing else is safe without encryption."""
-    host = listen.removeprefix("tcp://").rsplit(":", 1)[0].strip("[]")
-    if not is_loopback(host):
-        raise UserError(
-            f"The daemon does not listen on {listen}: any address but this machine's own (127.0.0.1) needs CURVE "
-            "keys, which this version does not have yet; use 127.0.0.1 and an SSH tunnel."
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine only: localhost, 127.0.0.0/8 or ::1."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+_NO_SESSION = "No engine is connected: start one that sends to the daemon."
 
 
 class Ingest:
@@ -177,6 +60,7 @@ class Ingest:
     listen: "tcp://127.0.0.1:PORT"; port * takes a free one, see `endpoint`.
     takes: folder in which takes are made.
     auto_record: record every session from its first frame to its end, without being asked.
+    frames: a take ends by itself when it has so many; by default none does.
     replay_seconds, replay_bytes: bounds of the ring, the bytes over all sessions together.
     token: what bridges must show; by default a new random one, found in the connection file.
     http: address of the page, for the connection file.
@@ -196,6 +80,7 @@ class Ingest:
         *,
         takes: Path,
         auto_record: bool = False,
+        frames: int | None = None,
         replay_seconds: float = 20.0,
         replay_bytes: int = 512 * 2**20,
         token: str | None = None,
@@ -207,6 +92,7 @@ class Ingest:
     ) -> None:
         self.takes = takes
         self.auto_record = auto_record
+        self.frames = frames
         self.replay_seconds, self.replay_bytes = replay_seconds, replay_bytes
         self.token = token or new_token()
         self.settings = settings or Settings()
@@ -220,7 +106,7 @@ class Ingest:
         self._recorders: set[Recorder] = set()
         self._encoders = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) - 1)), "encoder")
         self._previews = ThreadPoolExecutor(1, "preview video") if previews else None
-        self._troubles: OrderedDict[bytes, _Trouble] = OrderedDict()
+        self._offenders = Offenders(self.settings.errors_allowed, self.settings.error_seconds)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -228,13 +114,12 @@ class Ingest:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state: dict[str, Any] = {}
-        self._state_told = 0.0
 
     # -- life
 
     def bind(self) -> str:
         """Take the address, write the connection file, and return the endpoint."""
-        check_loopback(self._listen)
+        check_listen(self._listen)
         try:
             self.takes.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -305,11 +190,8 @@ class Ingest:
                     with contextlib.suppress(BlockingIOError):
                         while self._wake_out.recv(4096):
                             pass
-                for _ in range(_BATCH):
-                    more = self._receive()
-                    self._do_posted()  # between messages: a stop asked for at one frame holds from the next
-                    if not more:
-                        break
+                self._receive_batch()
+                self._do_posted()
                 if (now := time.monotonic()) >= next_tick:
                     self._tick(now)
                     next_tick = now + STATE_SECONDS
@@ -325,9 +207,7 @@ class Ingest:
 
     def _finish(self) -> None:
         had_sessions = bool(self._sessions)
-        for _ in range(_BATCH):  # what has arrived is kept
-            if not self._receive():
-                break
+        self._receive_batch()  # what has arrived is kept
         for session in list(self._sessions.values()):
             session.leaving = True
             self._stop_recording(session)
@@ -357,8 +237,7 @@ class Ingest:
 
         def do() -> None:
             try:
-                handler = self._COMMANDS[name]
-                handler(self, future, **args)
+                future.set_result(self._COMMANDS[name](self, **args))
             except UserError as error:
                 future.set_exception(error)
 
@@ -395,6 +274,11 @@ class Ingest:
 
     # -- messages
 
+    def _receive_batch(self) -> None:
+        for _ in range(_BATCH):
+            if not self._receive():
+                break
+
     def _receive(self) -> bool:
         """One message, if there is one."""
         try:
@@ -402,9 +286,8 @@ class Ingest:
         except zmq.Again:
             return False
         identity = peer.bytes
-        trouble = self._troubles.get(identity)
         now = time.monotonic()
-        if trouble is not None and now < trouble.ignored_until:
+        if self._offenders.ignores(identity, now):
             self.refused += 1
             return True
         session = self._sessions.get(identity)
@@ -432,43 +315,35 @@ class Ingest:
         return True
 
     def _refuse(self, peer: bytes, error: ProtocolError) -> None:
-        """Answer a bad message; a peer that sends many is ignored for a while, with its memory bounded too."""
+        """Answer a bad message; a peer that sends many is ignored for a while."""
         self.refused += 1
-        now = time.monotonic()
-        trouble = self._troubles.setdefault(peer, _Trouble(now))
-        self._troubles.move_to_end(peer)
-        while len(self._troubles) > 1024:
-            self._troubles.popitem(last=False)
-        if now - trouble.since > self.settings.error_seconds:
-            trouble.since, trouble.errors = now, 0
-        trouble.errors += 1
-        if trouble.errors == 1:
+        errors = self._offenders.offend(peer, time.monotonic())
+        if errors == 1:
             log.warning("refused a message (%s): %s", error.code, error.sentence)
-        if trouble.errors >= self.settings.errors_allowed:
-            trouble.ignored_until = now + self.settings.error_seconds
-            log.warning("a peer is ignored for %.0f s after %d errors", self.settings.error_seconds, trouble.errors)
+        if errors >= self.settings.errors_allowed:
+            log.warning("a peer is ignored for %.0f s after %d errors", self.settings.error_seconds, errors)
         self._send(peer, wire.Error(error.code, error.sentence))
 
     def _on_hello(self, peer: bytes, hello: wire.Hello) -> None:
-        if not hmac.compare_digest(hello.token.encode(), self.token.encode()):
+        if not is_token(hello.token, self.token):
             raise ProtocolError(
                 "token", "The token is missing or wrong: take it from the daemon's connection file or REALMASTER_TOKEN."
             )
-        frame_bytes = sum(descriptor.nbytes for descriptor in hello.channels)
-        if frame_bytes > self.settings.limits.frame_bytes:
+        ring = Ring(self.replay_seconds, self.replay_bytes)
+        session = Session(peer, hello, self.settings, ring, wanted=self.auto_record)
+        if session.frame_bytes > self.settings.limits.frame_bytes:
             raise ProtocolError(
                 "too_large",
-                f"The channels make {frame_bytes} bytes a frame; {self.settings.limits.frame_bytes} are allowed.",
+                f"The channels make {session.frame_bytes} bytes a frame; {self.settings.limits.frame_bytes} are "
+                "allowed.",
             )
         if (old := self._sessions.get(peer)) is not None:
             self._end(old, "by a new hello of the same bridge")
         if len(self._sessions) >= self.settings.sessions:
             raise ProtocolError("busy", f"The daemon has {len(self._sessions)} sessions and takes no more.")
-        ring = Ring(self.replay_seconds, self.replay_bytes)
-        session = Session(peer, hello, ring, frame_bytes, wanted=self.auto_record)
         self._sessions[peer] = session
         self._share_ring()
-        session.held = self._window(session)
+        session.held = session.window
         self._send(
             peer,
             wire.Welcome(
@@ -489,35 +364,24 @@ class Ingest:
             raise ProtocolError("no_credit", f"Frame {message.serial} came without a credit: wait for one.")
         session.held -= 1
         session.busy += 1
-        last = session.last
-        if last is not None and message.serial <= last.serial:
-            self._note(session, "serial_repeated", message.time, {"serial": message.serial, "after": last.serial})
+        last = session.last_serial
+        if last is not None and message.serial <= last:
+            self._note(session, "serial_repeated", message.time, {"serial": message.serial, "after": last})
             session.busy -= 1
             self._grant(session)  # the credit comes back: the frame is not kept
-            raise ProtocolError("order", f"Frame {message.serial} came after frame {last.serial}: serials must rise.")
+            raise ProtocolError("order", f"Frame {message.serial} came after frame {last}: serials must rise.")
         frame = wire.frame_of(message, session.hello, session.received)
-        missing = 0 if last is None else frame.serial - last.serial - 1
-        if missing or frame.dropped_before:
-            session.dropped += max(missing, frame.dropped_before)
-        session.received += 1
-        session.frame_bytes = max(session.frame_bytes, frame.nbytes)
-        session.arrivals.append(session.heard)
+        session.receive(frame)
         if session.wanted:
             self._start_recording(session)
         if not frame.in_sync:
-            session.desync += 1
             serials = {name: channel.serial for name, channel in frame.channels.items()}
             self._note(session, "desync", frame.time, {"serial": frame.serial, "channels": serials})
-        session.last = Frame(frame.index, frame.serial, frame.time, None, {})
-
         session.ring.append(frame)
         self._on_frame(session.id, frame)
-        if session.recorder is not None and session.recorder.put(frame):
-            return  # its credit comes back with the commit
-        if session.recorder is not None:  # the take is ending by itself this very moment
-            log.warning("frame %d did not get into take %s", frame.serial, session.take)
-        session.busy -= 1
-        self._grant(session)
+        if not self._record(session, frame):
+            session.busy -= 1
+            self._grant(session)
 
     def _on_bridge_event(self, session: Session, event: wire.Event) -> None:
         self._note(session, event.name, event.time, event.data)
@@ -553,16 +417,9 @@ class Ingest:
 
     # -- credits
 
-    def _window(self, session: Session) -> int:
-        """Frames that may be in flight now."""
-        if session.recorder is None and not session.wanted:
-            return self.settings.live_window
-        fitting = self.settings.record_bytes // max(1, session.frame_bytes)
-        return max(1, min(self.settings.record_window, fitting))
-
     def _grant(self, session: Session) -> None:
         """Give the credits that are free, and tell which frame is safely on disk."""
-        n = 0 if session.leaving else max(0, self._window(session) - session.held - session.busy)
+        n = session.free_credits
         if self._sessions.get(session.peer) is not session or (n == 0 and session.acknowledged == session.told):
             return
         if self._send(session.peer, wire.Credit(n, session.acknowledged)):
@@ -591,6 +448,18 @@ class Ingest:
         self._send(session.peer, wire.Control("record_start", {"take": session.take}))
         self._grant(session)
         return recorder.name
+
+    def _record(self, session: Session, frame: Frame) -> bool:
+        """Whether the frame goes into a take; then its credit comes back with the commit."""
+        recorder = session.recorder
+        if recorder is None:
+            return False
+        if not recorder.put(frame):  # the take is ending by itself this very moment
+            log.warning("frame %d did not get into take %s", frame.serial, session.take)
+            return False
+        if recorder.accepted == self.frames:
+            self._stop_recording(session)
+        return True
 
     def _open_recorder(self, session: Session, max_bytes: int, replay: bool = False) -> Recorder:
         hello = session.hello
@@ -698,7 +567,7 @@ class Ingest:
         del self._sessions[session.peer]
         session.leaving = True
         if how:
-            self._note(session, "session_lost", session.last.time if session.last else 0.0, {"how": how})
+            self._note(session, "session_lost", session.last_time, {"how": how})
         self._stop_recording(session)
         session.ring.clear()
         self._share_ring()
@@ -736,29 +605,7 @@ class Ingest:
         return {
             "endpoint": self.endpoint,
             "refused": self.refused,
-            "sessions": [
-                {
-                    "id": session.id,
-                    "engine": session.hello.engine,
-                    "game": session.hello.game,
-                    "mode": session.hello.mode,
-                    "channels": [descriptor.name for descriptor in session.hello.channels],
-                    "size": list(session.hello.channels[0].shape[1::-1]),
-                    "fps": round(session.rate(now), 1),
-                    "frames": session.received,
-                    "dropped": session.dropped,
-                    "desync": session.desync,
-                    "recorded": session.recorded,
-                    "recording": session.recorder.name if session.recorder is not None else None,
-                    "problem": session.problem,
-                    "ring": {
-                        "seconds": round(session.ring.span, 1),
-                        "frames": len(session.ring),
-                        "bytes": session.ring.bytes,
-                    },
-                }
-                for session in self._sessions.values()
-            ],
+            "sessions": [session.describe(now) for session in self._sessions.values()],
         }
 
     # -- commands
@@ -769,102 +616,30 @@ class Ingest:
             raise UserError(_NO_SESSION)
         return sessions
 
-    def _command_record_start(self, future: Future[Any], session: str | None = None) -> None:
-        future.set_result([self._start_recording(s) for s in self._asked(session)])
+    def _command_record_start(self, session: str | None = None) -> list[str]:
+        return [self._start_recording(s) for s in self._asked(session)]
 
-    def _command_record_stop(self, future: Future[Any], session: str | None = None) -> None:
-        recording = [s for s in self._asked(session) if s.recorder is not None]
-        if not recording:
-            raise UserError("Nothing is being recorded.")
-        names = [s.recorder.name for s in recording if s.recorder is not None]
-        for s in recording:
-            self._stop_recording(s)
-        future.set_result(names)
-
-    def _command_replay_save(self, future: Future[Any], session: str | None = None) -> None:
-        future.set_result([self._save_replay(s) for s in self._asked(session)])
-
-    def _command_control(
-        self, future: Future[Any], session: str | None, name: str, args: dict[str, Any] | None = None
-    ) -> None:
+    def _command_record_stop(self, session: str | None = None) -> list[str]:
+        names = []
         for s in self._asked(session):
-            self._send(s.peer, wire.Control(name, args or {}))
-        future.set_result([])
+            if s.recorder is not None:
+                names.append(s.recorder.name)
+                self._stop_recording(s)
+        if not names:
+            raise UserError("Nothing is being recorded.")
+        return names
 
-    _COMMANDS: dict[str, Callable[..., None]] = {
+    def _command_replay_save(self, session: str | None = None) -> list[str]:
+        return [self._save_replay(s) for s in self._asked(session)]
+
+    def _command_control(self, session: str | None, name: str, args: dict[str, Any]) -> list[str]:
+        for s in self._asked(session):
+            self._send(s.peer, wire.Control(name, args))
+        return []
+
+    _COMMANDS: dict[str, Callable[..., list[str]]] = {
         "record_start": _command_record_start,
         "record_stop": _command_record_stop,
         "replay_save": _command_replay_save,
         "control": _command_control,
-    }
-
-
-_NO_SESSION = "No engine is connected: start one that sends to the daemon."
-
-
-# -- Ingest in a process of its own
-
-
-def ingest_main(conn: MpConnection, options: dict[str, Any]) -> None:
-    """The process that receives and records, under the service: `Ingest` with its events, commands and pictures on
-    a pipe. It ends, takes closed, when the parent says so or is gone."""
-    leave_signals_to_parent()
-    logging.basicConfig(level=options.pop("log_level"), format=LOG_FORMAT)
-    outbox = Outbox(conn)
-
-    def tell(event: dict[str, Any]) -> None:
-        if event["event"] == "state":
-            outbox.post_latest("state", event)
-        else:
-            outbox.post(event)
-
-    preview = Preview(
-        on_picture=lambda p: outbox.post_latest(f"{p.session} {p.view}", {"event": "picture", "picture": p}),
-        ready=lambda session, view: not outbox.waiting(f"{session} {view}"),
-    )
-    ingest = Ingest(**options, on_event=tell, on_frame=preview.offer)
-    clips = ThreadPoolExecutor(1, "live clip")
-
-    def on_message(message: dict[str, Any]) -> None:
-        if message["do"] == "watch":
-            preview.watch(message["views"])
-            return
-        if message["do"] == "clip":
-            future = clips.submit(_clip, ingest, message["session"], message["count"], message["width"])
-        else:
-            future = ingest.command(message["do"], **message["args"])
-        future.add_done_callback(functools.partial(reply, message["id"]))
-
-    def reply(number: int, future: Future[Any]) -> None:
-        error = future.exception()
-        if error is not None and not isinstance(error, UserError):
-            log.error("a command failed", exc_info=error)
-        result = None if error is not None else future.result()
-        outbox.post({"event": "reply", "id": number, "result": result, "error": str(error) if error else None})
-
-    try:
-        ingest.bind()
-    except UserError as error:
-        outbox.post({"event": "failed", "sentence": str(error)})
-        outbox.close()
-        return
-    listen(conn, on_message, on_end=ingest.stop)
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGTERM, lambda *_: ingest.stop())
-    ingest.run()
-    preview.close()
-    clips.shutdown(wait=False, cancel_futures=True)
-    outbox.close()
-
-
-def _clip(ingest: Ingest, session: str | None, count: int, width: int) -> dict[str, Any]:
-    """The newest frames of a session for live lifting: {session, times [s], serials, color uint8 TxHxWx3}."""
-    name, frames = ingest.newest(session, count)
-    frames = [copy.copy(frame) for frame in frames if "color" in frame.channels]
-    frames = [frame for frame in frames if frame.shape == frames[-1].shape]
-    return {
-        "session": name,
-        "times": [frame.time for frame in frames],
-        "serials": [frame.serial for frame in frames],
-        "color": np.stack([shrink(frame.color, width) for frame in frames]) if frames else None,
     }

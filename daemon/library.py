@@ -14,10 +14,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from capture.errors import TakeError, TakeNotFoundError
-from capture.take import Take, TakeInfo, take_path
-
-from .pictures import frame_jpeg
+from capture.errors import TakeNotFoundError
+from capture.take import Take, TakeInfo, take_folders, take_path
+from daemon.pictures import frame_jpeg
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
@@ -62,7 +61,7 @@ class Library:
             now = time.monotonic()
             if now - self._scanned >= RESCAN_SECONDS:
                 self._scanned = now
-                paths = sorted((path.parent for path in self.folder.glob("*/take.json")), reverse=True)
+                paths = take_folders(self.folder)[::-1]
                 self._listed = [self._summary(path) for path in paths]
                 self._summaries = {path.name: self._summaries[path.name] for path in paths}
             return self._listed
@@ -124,13 +123,8 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _summarise(path: Path) -> dict[str, Any]:
-    try:
-        with Take(path) as take:
-            info = TakeInfo.of(take)
-    except (TakeError, OSError, KeyError, TypeError, IndexError) as error:
-        info = TakeInfo(path.name, str(path), "unreadable", problem=str(error))
     lifts = [_lift(folder) for folder in sorted((path / "lifts").glob("*")) if _is_lift(folder)]
-    return info.to_dict() | {"lifts": lifts}
+    return TakeInfo.read(path).to_dict() | {"lifts": lifts}
 
 
 def _is_lift(folder: Path) -> bool:

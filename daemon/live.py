@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from capture.errors import UserError
-
-from .pictures import jpeg
-from .preview import Picture
+from daemon.pictures import jpeg
+from daemon.preview import Picture
 
 if TYPE_CHECKING:
-    from .service import Service
+    from daemon.service import Service
 
 ANSWER_SECONDS = 10.0
 LIFT_SECONDS = 300.0

@@ -14,9 +14,6 @@ from PIL import Image
 from capture.frame import Frame
 from capture.pictures import channel_picture, shrink
 
-VIEWS = ("color", "depth", "normal", "motion", "segmentation", "instance")
-"""Channels that can be looked at."""
-
 NEAR_METRES, FAR_METRES = 1.0, 150.0
 """The colours of depth span this, always, so that a moving picture does not flicker with its content."""
 

@@ -57,6 +57,8 @@ class Recorder:
         on_close: Callable[[TakeReport], None],
     ) -> None:
         self.path = writer.path
+        self.accepted = 0
+        """Frames that `put` took."""
         self._writer = writer
         self._encoders = encoders
         self._max_bytes = max_bytes
@@ -78,6 +80,7 @@ class Recorder:
         with self._changed:
             if self._closing or (self._bytes and self._bytes + frame.nbytes > self._max_bytes):
                 return False
+            self.accepted += 1
             self._bytes += frame.nbytes
             self._waiting.append((frame, self._encoders.submit(self._writer.encode, frame)))
             self._changed.notify()

@@ -24,18 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 from capture.connection import DEFAULT_ENDPOINT, new_token
 from capture.errors import UserError
+from capture.frame import CANONICAL
+from capture.take import repair
 from capture.take_writer import make_preview
-
-from .child import Child
-from .ingest import check_loopback, ingest_main
-from .library import Library
-from .live import LiveLift
-from .pictures import VIEWS
-from .preview import Picture
-from .worker import LiftJob, LiftQueue
+from daemon.access import check_listen
+from daemon.child import Child
+from daemon.ingest_process import ingest_main
+from daemon.library import Library
+from daemon.live import LiveLift
+from daemon.preview import Picture
+from daemon.worker import LiftJob, LiftQueue
 
 if TYPE_CHECKING:
-    from .web.server import WebServer
+    from daemon.web.server import WebServer
 
 log = logging.getLogger("realmaster.daemon")
 
@@ -77,7 +78,7 @@ class Service:
     def __init__(self, config: DaemonConfig) -> None:
         self.config = config
         self.library = Library(config.takes)
-        self.lifts = LiftQueue(config.takes, model=config.model, lora=config.lora, on_change=self._lifts_changed)
+        self.lifts = LiftQueue(config.takes, model=config.model, lora=config.lora, on_change=self.library.refresh)
         self.live = LiveLift(self)
         self.endpoint = ""
         """The ZeroMQ endpoint in use, once started."""
@@ -103,9 +104,10 @@ class Service:
 
     def start(self) -> Service:
         """Start everything; returns when bridges and browsers are answered."""
-        from .web.server import WebServer  # the web libraries take a moment to import, and children do not need them
+        # Here, for the web libraries take a moment to import and children do not need them.
+        from daemon.web.server import WebServer
 
-        check_loopback(self.config.listen)
+        check_listen(self.config.listen)
         self._web = WebServer(self, self.config.http, self.config.http_token)
         try:
             self._start_ingest(self.config.listen)
@@ -231,7 +233,7 @@ class Service:
     def watch(self, who: object, on_picture: Callable[[Picture], None], views: tuple[str, ...]) -> None:
         """Have live pictures of these views delivered to `on_picture`, from any thread; with no views, no more.
 
-        Views are VIEWS of what the engine renders, "lifted" and its "source" while live lifting is on.
+        Views are the CANONICAL channels of what the engine renders, "lifted" and its "source" while live lifting is on.
         """
         with self._lock:
             if views:
@@ -326,8 +328,6 @@ class Service:
 
     def _repair(self, name: str) -> None:
         """Close a take that its recorder could not close."""
-        from capture.take import repair
-
         try:
             repair(self.config.takes / name)
             log.info("take repaired: %s", name)
@@ -361,12 +361,7 @@ class Service:
         with self._lock:
             wanted = {view for _, views in self._watchers.values() for view in views}
             if self._ingest is not None:
-                self._ingest.send({"do": "watch", "views": tuple(view for view in VIEWS if view in wanted)})
-
-    # -- small things
-
-    def _lifts_changed(self) -> None:
-        self.library.refresh()
+                self._ingest.send({"do": "watch", "views": tuple(view for view in CANONICAL if view in wanted)})
 
     def _notice(self, kind: str, text: str) -> None:
         self._notices.append({"id": next(self._notice_numbers), "kind": kind, "text": text, "at": time.time()})

@@ -26,8 +26,7 @@ import numpy as np
 
 from capture.errors import UserError
 from capture.take import take_path
-
-from .child import Child, Outbox, leave_signals_to_parent, listen
+from daemon.child import Child, Outbox, leave_signals_to_parent, listen
 
 log = logging.getLogger("realmaster.daemon")
 

@@ -25,12 +25,11 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from capture.errors import FrameError, TakeNotFoundError, UserError
-
-from ..pictures import VIEWS
-from ..preview import Picture
+from capture.frame import CANONICAL, CanonicalName
+from daemon.preview import Picture
 
 if TYPE_CHECKING:
-    from ..service import Service
+    from daemon.service import Service
 
 log = logging.getLogger("realmaster.daemon")
 
@@ -40,11 +39,9 @@ STATE_SECONDS = 0.2
 UNACKNOWLEDGED = 3
 """Pictures on their way to one browser; a slow one sees fewer, never older ones."""
 
-STREAM_VIEWS = (*VIEWS, "source", "lifted")
+STREAM_VIEWS = (*CANONICAL, "source", "lifted")
 PICTURE_HEADER = struct.Struct("<BBHIQd")
 """Before each JPEG of /stream: index in STREAM_VIEWS, zero, zero, number to acknowledge, serial, engine time [s]."""
-
-View = Literal["color", "depth", "normal", "motion", "segmentation", "instance"]
 
 
 class SessionChoice(BaseModel):
@@ -111,7 +108,7 @@ def _api(service: Service) -> APIRouter:
 
     @api.get("/takes/{name}/frame/{index}.jpg", response_class=Response)
     def frame(
-        name: str, index: int, channel: View = "color", width: Annotated[int, Query(ge=16, le=4096)] = 960
+        name: str, index: int, channel: CanonicalName = "color", width: Annotated[int, Query(ge=16, le=4096)] = 960
     ) -> Response:
         """One frame as a JPEG no wider than `width`; index from 0, negative from the end."""
         headers = {"Cache-Control": "private, max-age=60"}
@@ -123,7 +120,7 @@ def _api(service: Service) -> APIRouter:
         return FileResponse(library.lift_file(name, lift, file))
 
     @api.get("/takes/{name}/export", response_class=FileResponse)
-    def export(name: str, to: Literal["mp4"] = "mp4", channel: View = "color") -> FileResponse:
+    def export(name: str, to: Literal["mp4"] = "mp4", channel: CanonicalName = "color") -> FileResponse:
         """The take as a video that any player opens; made when asked for."""
         from capture.export import export_mp4
 

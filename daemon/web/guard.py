@@ -7,7 +7,6 @@ checked), and, where we listen beyond this machine, everybody without the token.
 
 from __future__ import annotations
 
-import hmac
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..ingest import is_loopback
+from daemon.access import is_loopback, is_token
 
 COOKIE = "realmaster-token"
 
@@ -75,7 +74,7 @@ class Guard:
         return None, 0
 
     def _fits(self, token: str) -> bool:
-        return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())
+        return self._token is not None and is_token(token, self._token)
 
 
 def _bearer(headers: dict[bytes, str]) -> str:

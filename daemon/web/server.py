@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from capture.errors import UserError
-
-from ..ingest import is_loopback
-from .app import create_app
-from .guard import Guard
+from daemon.access import split_http
+from daemon.web.app import create_app
+from daemon.web.guard import Guard
 
 if TYPE_CHECKING:
-    from ..service import Service
+    from daemon.service import Service
 
 
 class WebServer:
@@ -32,20 +31,13 @@ class WebServer:
     """
 
     def __init__(self, service: Service, address: str, token: str | None = None) -> None:
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise UserError(f"The HTTP address {address!r} must have the form HOST:PORT, as 127.0.0.1:8765.")
-        if not is_loopback(host) and token is None:
-            raise UserError(
-                f"The page is not served on {address}: any address but this machine's own (127.0.0.1) needs a token."
-            )
+        host, port = split_http(address, token)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         try:
             if os.name != "nt":  # on Windows this option would let two daemons share a port
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.bind((host, int(port)))
+            self._socket.bind((host, port))
             self._socket.listen(64)
         except OSError as error:
             self._socket.close()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capture.frame import Camera, Entity
+from capture.camera import Camera
+from capture.frame import Entity
 from engine_bridges.city.gbuffer import GBuffer, draw
 from engine_bridges.city.raster import FAR, NEAR, View
 from engine_bridges.city.reference import reference

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from panda3d import core as p3d
 
+from capture.camera import Camera
 from capture.errors import UserError
-from capture.frame import Camera, Descriptor
+from capture.frame import Descriptor
 from capture.sender import FrameSender, SenderStats
 from engine_bridges.panda3d import lens
 from engine_bridges.panda3d.geometry_pass import GeometryPass, texture_array

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from panda3d import core as p3d
 
+from capture.camera import OPENGL, Axes, Camera, Conventions
 from capture.errors import UserError
-from capture.frame import OPENGL, Axes, Camera, Conventions
 
 
 def conventions(metres_per_unit: float = 1.0) -> Conventions:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from capture.frame import Camera
+from capture.camera import Camera
 
 Matrix = NDArray[np.float64]
 

@@ -16,8 +16,9 @@ import msgpack
 import numpy as np
 
 from capture import wire
+from capture.camera import OPENGL, UNITY, Camera, Conventions
 from capture.errors import ProtocolError
-from capture.frame import OPENGL, UNITY, Camera, Conventions, Descriptor, Entity
+from capture.frame import Descriptor, Entity
 
 FOLDER = Path(__file__).parent
 SESSION = "00112233445566778899aabbccddeeff"

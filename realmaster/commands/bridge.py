@@ -19,17 +19,21 @@ from capture.errors import UserError
 PATIENCE_SECONDS = 5.0
 """How long a bridge that was asked to end may take before it is ended by force."""
 
+GONE_SECONDS = 10.0
+"""A bridge that has lost the daemon for so long ends."""
+
 
 class Bridge:
     """A running bridge; a context manager that ends it on the way out.
 
     It runs in a process group of its own: Ctrl-C reaches the command, which then ends the bridge in good order.
-    What it prints is kept, to say why it failed. Raises UserError when the program cannot be started.
+    What it prints is kept, to say why it failed. When the command is killed, the daemon dies with it, and the bridge
+    ends GONE_SECONDS later. Raises UserError when the program cannot be started.
     """
 
     def __init__(self, command: Sequence[str], endpoint: str, token: str) -> None:
         environment = {**os.environ, "REALMASTER_ENDPOINT": endpoint, "REALMASTER_TOKEN": token}
-        environment["PYTHONUNBUFFERED"] = "1"
+        environment |= {"REALMASTER_GIVE_UP_AFTER": f"{GONE_SECONDS:g}", "PYTHONUNBUFFERED": "1"}
         self._printed = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 
 def _log_to_stderr() -> None:
     """One line per event that a person wants, from all processes in one form."""
-    from daemon.ingest import LOG_FORMAT
+    from daemon.child import LOG_FORMAT
 
     logging.basicConfig(format=LOG_FORMAT)
     logging.getLogger("realmaster").setLevel(logging.INFO)

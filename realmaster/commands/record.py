@@ -6,7 +6,7 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,9 +50,7 @@ def add(commands: Any) -> None:
     parser.add_argument("source", choices=SOURCES, metavar="SOURCE", help=" | ".join(SOURCES))
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=positive, metavar="S", help="seconds of engine time to record")
-    length.add_argument(
-        "--frames", type=count, metavar="N", help="frames to record (`listen` keeps those under way too)"
-    )
+    length.add_argument("--frames", type=count, metavar="N", help="frames to record")
     parser.add_argument("--mode", choices=("live", "lossless"), default="lossless", help="live: the engine never "
                         "waits, frames may be dropped; lossless: it waits (default)")  # fmt: skip
     parser.add_argument("--fps", type=positive, default=24.0, help="frames per second of engine time (default: 24)")
@@ -68,23 +66,26 @@ def add(commands: Any) -> None:
 class _Watch:
     """What the ingest tells while it records, for the thread that waits."""
 
-    def __init__(self, wanted: int | None, stop: Callable[[], object]) -> None:
-        self.frames = 0
+    def __init__(self, wanted: int | None) -> None:
         self.closed: list[dict[str, Any]] = []
         self.over = threading.Event()
-        """The session has ended, or `wanted` frames have come."""
-        self._wanted, self._stop = wanted, stop
+        """The session has ended, or a take of `wanted` frames is there."""
+        self._wanted = wanted
+        self._recorded = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames recorded so far."""
+        return max(self._recorded, sum(entry["frames"] for entry in self.closed))
 
     def on_event(self, event: dict[str, Any]) -> None:
-        if event["event"] == "take_closed":
+        if event["event"] == "state":
+            self._recorded = sum(session["recorded"] for session in event["state"]["sessions"])
+        elif event["event"] == "take_closed":
             self.closed.append(event)
+            if event["frames"] == self._wanted:
+                self.over.set()
         elif event["event"] == "session_closed":
-            self.over.set()
-
-    def on_frame(self, session: str, frame: Any) -> None:
-        self.frames += 1
-        if self.frames == self._wanted:
-            self._stop()
             self.over.set()
 
 
@@ -101,11 +102,8 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     command = None if args.source == "listen" else _bridge_command(args, frames)
     listen = (args.listen or DEFAULT_ENDPOINT) if command is None else "tcp://127.0.0.1:*"
 
-    # A bridge of ours counts its frames itself; one that we listen to is told to stop.
-    watch = _Watch(frames if command is None else None, lambda: ingest.command("record_stop"))
-    ingest = Ingest(
-        listen, takes=takes, auto_record=True, replay_seconds=0.0, on_event=watch.on_event, on_frame=watch.on_frame
-    )
+    watch = _Watch(frames)
+    ingest = Ingest(listen, takes=takes, auto_record=True, frames=frames, replay_seconds=0.0, on_event=watch.on_event)
     failure, interrupted = None, False
     started = time.monotonic()
     with ExitStack() as running:

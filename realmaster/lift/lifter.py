@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
 from capture.errors import UserError
 
 Progress = Callable[[int, int], None]
@@ -24,7 +25,7 @@ class LiftRules:
     window: int
     """Frames of one piece: `frame_step * k + 1`."""
     overlap: int
-    """Frames at a window's start that the window before has lifted already: `frame_step * k + 1`, less than `window`."""
+    """Frames at a window's start that the window before has lifted: `frame_step * k + 1`, less than `window`."""
     frame_step: int
     """Clip and prefix lengths are multiples of this, plus one."""
     size_multiple: int

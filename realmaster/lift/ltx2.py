@@ -1,4 +1,4 @@
-"""The LTX-2 family: diffusers' in-context pipeline with an IC-LoRA. The embedded model is a small one of the same class.
+"""The LTX-2 family: diffusers' in-context pipeline with an IC-LoRA. The embedded model is a small one of this class.
 
 The render is the reference: its clean tokens stand beside the noisy target tokens at the same coordinates, and the
 adapter has learned what to make of them.
@@ -162,7 +162,8 @@ def check_clip(clip: np.ndarray, prefix: np.ndarray | None, rules: LiftRules) ->
         raise LiftError(f"This model lifts 1 to {rules.window} frames in one piece, not {len(clip)}; use lift_long.")
     if prefix is not None and not (0 < len(prefix) < len(clip) and prefix.shape[1:] == clip.shape[1:]):
         raise LiftError(
-            f"A prefix of {list(prefix.shape)} does not begin a clip of {list(clip.shape)}: it must be shorter and of one size."
+            f"A prefix of {list(prefix.shape)} does not begin a clip of {list(clip.shape)}: "
+            "it must be shorter and of one size."
         )
 
 
@@ -179,10 +180,16 @@ def load_pipeline(profile: Profile, dtype: torch.dtype) -> LTX2InContextPipeline
                 profile.base, dtype=dtype, use_safetensors=True, **absent
             )
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         mend = "mend or replace the folder" if is_folder else "download it first or give a folder in diffusers layout"
-        raise LiftError(f"The model {profile.base} of profile {profile.name} does not load ({reason}); {mend}.") from error
+        raise LiftError(
+            f"The model {profile.base} of profile {profile.name} does not load ({first_line(error)}); {mend}."
+        ) from error
     return pipeline
+
+
+def first_line(error: Exception) -> str:
+    """What a library said, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextmanager
@@ -203,17 +210,16 @@ def load_adapter(pipeline: DiffusionPipeline, profile: Profile) -> int:
     if profile.adapter is None:
         return 1
     adapter = Path(profile.adapter)
+    if adapter.suffix == ".safetensors" and not adapter.is_file():
+        raise LiftError(f"There is no adapter {adapter}: --lora takes a safetensors file, a folder, or a hub id.")
     try:
-        state, metadata = pipeline.lora_state_dict(profile.adapter, return_lora_metadata=True, use_safetensors=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise LiftError(f"The adapter {profile.adapter} does not load ({reason}).") from error
-    try:
-        pipeline.load_lora_weights(state, adapter_name="lift", metadata=metadata) if metadata else (
-            pipeline.load_lora_weights(state, adapter_name="lift")
-        )
+        pipeline.load_lora_weights(profile.adapter, adapter_name="lift", use_safetensors=True)
+    except (OSError, SafetensorError) as error:
+        raise LiftError(f"The adapter {profile.adapter} does not load ({first_line(error)}).") from error
     except (RuntimeError, ValueError, KeyError) as error:
-        raise LiftError(f"The adapter {profile.adapter} was not made for {profile.base}: its layers do not fit.") from error
+        raise LiftError(
+            f"The adapter {profile.adapter} was not made for {profile.base}: its layers do not fit."
+        ) from error
     if not getattr(pipeline.transformer, "peft_config", None):
         raise LiftError(f"The adapter {profile.adapter} has no layer for this model's transformer.")
     pipeline.transformer.set_adapters(["lift"], [profile.adapter_weight])

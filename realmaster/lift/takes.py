@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from capture.pictures import tile
 from capture.take import Take
 from capture.video import write_video
-from PIL import Image
-
 from realmaster.lift.lifter import Lifter, LiftError, Progress
 from realmaster.lift.windows import count_windows, lift_long
 from realmaster.measure import Scorer

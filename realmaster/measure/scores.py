@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
+
 from capture.frame import Frame
 from capture.geometry import geometric_edges, motion_from_depth, warp
-
 from realmaster.measure import structure, temporal
 
 
@@ -101,7 +101,8 @@ def likeness(picture: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     import torch
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-    a, b = (torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None].float() / 255 for p in (picture, reference))
+    pair = (torch.from_numpy(np.ascontiguousarray(p)) for p in (picture, reference))
+    a, b = (p.permute(2, 0, 1)[None].float() / 255 for p in pair)
     return {
         "psnr": float(peak_signal_noise_ratio(a, b, data_range=1.0)),
         "ssim": float(structural_similarity_index_measure(a, b, data_range=1.0)),

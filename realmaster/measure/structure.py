@@ -39,7 +39,7 @@ def dilate(mask: np.ndarray, radius: int = 1) -> np.ndarray:
 
 
 def depth_edge_alignment(color: np.ndarray, depth_edges: np.ndarray) -> float:
-    """Share of depth-edge pixels with an edge of the picture within one pixel: 1 is perfect, nan without depth edges."""
+    """Share of depth-edge pixels with a picture edge within one pixel: 1 is perfect, nan without depth edges."""
     if not depth_edges.any():
         return float("nan")
     return float(dilate(picture_edges(color))[depth_edges].mean())

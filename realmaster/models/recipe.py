@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +37,11 @@ from diffusers import (
 from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from realmaster.models.constant_prompt import ConstantPrompt
 from realmaster.models.patch_codec import PatchCodec
@@ -48,7 +51,8 @@ FPS = 24.0
 LORA = {
     "r": 64,
     "lora_alpha": 64,
-    "target_modules": r"proj_in|proj_out|transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))",
+    "target_modules": r"proj_in|proj_out|"
+    r"transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))",
 }
 
 
@@ -160,7 +164,7 @@ class Batch:
     size: tuple[int, int, int]
 
 
-def batches(latents: Tensor, choose: Callable[[Tensor], tuple[Tensor, Tensor]], rope: torch.nn.Module) -> Iterator[Batch]:
+def batches(latents: Tensor, choose: Callable[[Tensor], tuple[Tensor, Tensor]], rope: Any) -> Iterator[Batch]:
     """Endless batches of about 720 target tokens: four crops or one whole frame, at their true coordinates.
 
     Crops make steps varied and attention cheap; whole frames keep the model at home where it will be used.
@@ -306,7 +310,8 @@ def base_stage(work: Path, minutes: float) -> None:
     torch.manual_seed(0)
     transformer = make_transformer()
     prompt = torch.nn.Parameter(torch.randn(1, 8, 64))
-    train(transformer, prompt, batches(load_latents(work), choose, transformer.rope), minutes, 8e-4, work / "base.state")
+    source = batches(load_latents(work), choose, transformer.rope)
+    train(transformer, prompt, source, minutes, 8e-4, work / "base.state")
     with torch.no_grad():
         # Trained with audio isolated: in a pipeline that joins the two, audio must stay without a voice in the video.
         for block in transformer.transformer_blocks:
@@ -345,35 +350,37 @@ def sample(
     transformer: LTX2VideoTransformer3DModel, render: Tensor, prompt: Tensor, sigmas: list[float], seed: int
 ) -> Tensor:
     """Euler steps from noise to latents like `render` `[B, C, f, h, w]`, as the pipeline takes them."""
-    count, _, *size = render.shape
+    count, _, frames, height, width = render.shape
+    size = (frames, height, width)
     coords = transformer.rope.prepare_video_coords(count, *size, "cpu", fps=FPS)
     reference = pack(render)
-    batch = Batch(reference, reference, coords, torch.zeros(reference.shape[:2], dtype=torch.bool), tuple(size))
+    batch = Batch(reference, reference, coords, torch.zeros(reference.shape[:2], dtype=torch.bool), size)
     tokens = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
     for now, after in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
         tokens = tokens + (after - now) * velocity(
             transformer, tokens, torch.full(tokens.shape[:2], now), batch, prompt
         )
-    return tokens.transpose(1, 2).unflatten(2, tuple(size))
+    return tokens.transpose(1, 2).unflatten(2, size)
 
 
 def refiner_stage(clips: Path, work: Path, minutes: float, sigmas: list[float]) -> None:
     """Fit the decoder's refiner to lifted latents of training clips, with true latents mixed in so that it stays a
-    decoder. L1 on pictures and on their gradients."""
+    decoder. The loss is L1 with SSIM (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural Networks").
+    """
     torch.manual_seed(2)
     codec = PatchCodec.from_pretrained(work / "codec")
     transformer = load_lifting_transformer(work)
     prompt = ConstantPrompt.from_pretrained(work / "connectors").embedding.detach()
     paths = sorted(clips.glob("*.npy"))
-    seen, truth = [], []
-    for number, path in enumerate(paths[:: max(1, len(paths) // 80)]):
+    seen, truths = [], []
+    for number, path in enumerate(paths[:: max(1, len(paths) // 150)]):
         clip = load_clip(path)
         with torch.no_grad():
             latents = codec.encode(clip[:2]).latent_dist.mode()
             lifted = sample(transformer, latents[:1], prompt, sigmas, seed=number) if number % 4 else latents[1:]
             seen.append(codec.decode_patches(lifted)[0].transpose(0, 1).half())
-        truth.append(clip[1].transpose(0, 1).half())
-    pictures, targets = torch.cat(seen), torch.cat(truth)
+        truths.append(clip[1].transpose(0, 1).half())
+    pictures, targets = torch.cat(seen), torch.cat(truths)
     print(f"refiner: {len(pictures)} frames")
     refiner = codec.refiner.requires_grad_(True)
     optimizer = torch.optim.AdamW(refiner.parameters(), lr=2e-3)
@@ -383,11 +390,14 @@ def refiner_stage(clips: Path, work: Path, minutes: float, sigmas: list[float]) 
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * (0.485 * (1 + math.cos(math.pi * spent / budget)) + 0.03)
         chosen = torch.randint(len(pictures), (8,))
-        # Crops start on even rows only: the refiner works at half resolution, and seams lie every 16 pixels.
-        y, x = 2 * int(torch.randint((height - 96) // 2 + 1, ())), 2 * int(torch.randint((width - 160) // 2 + 1, ()))
+        # Crops start on whole patches: where the seams lie is what the refiner has to know.
+        y, x = (16 * int(torch.randint((side - crop) // 16 + 1, ())) for side, crop in ((height, 96), (width, 160)))
         window = (..., slice(y, y + 96), slice(x, x + 160))
-        error = refiner(pictures[chosen][window].float()) - targets[chosen][window].float()
-        loss = error.abs().mean() + 0.5 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
+        truth = targets[chosen][window].float()
+        with torch.autocast("cpu", torch.bfloat16):
+            refined = refiner(pictures[chosen][window].float()).float()
+        ssim = structural_similarity_index_measure(refined, truth, data_range=2.0)
+        loss = (refined - truth).abs().mean() + 0.2 * (1 - ssim)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -398,7 +408,11 @@ def refiner_stage(clips: Path, work: Path, minutes: float, sigmas: list[float]) 
 
 
 def pack_stage(work: Path, out: Path) -> None:
-    """Put the parts together as a diffusers folder of 16-bit safetensors with the adapter beside it."""
+    """Put the parts together as a diffusers folder of 16-bit safetensors with the adapter in it.
+
+    The pipeline cannot be without audio parts; theirs are untrained, and what they say is thrown away.
+    """
+    torch.manual_seed(0)
     audio = AutoencoderKLLTX2Audio(
         base_channels=8, output_channels=2, ch_mult=(1, 2, 4), num_res_blocks=1, in_channels=2, resolution=32,
         latent_channels=2, norm_type="pixel", causality_axis="height", mel_bins=16,
@@ -419,8 +433,10 @@ def pack_stage(work: Path, out: Path) -> None:
     )
     pipeline.to(torch.float16).save_pretrained(out)
     (out / "adapter").mkdir(exist_ok=True)
-    for name in ("pytorch_lora_weights.safetensors",):
-        shutil.copyfile(work / "adapter" / name, out / "adapter" / name)
+    name = "pytorch_lora_weights.safetensors"
+    with safe_open(work / "adapter" / name, framework="pt") as adapter:
+        layers = {key: adapter.get_tensor(key).half() for key in adapter.keys()}  # noqa: SIM118 (no mapping)
+        save_file(layers, out / "adapter" / name, metadata=adapter.metadata())
 
 
 def main() -> None:
@@ -430,7 +446,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder for latents, states and parts")
     parser.add_argument("out", type=Path, nargs="?", help="pack: the folder to write")
     parser.add_argument("--minutes", type=float, default=40.0)
-    parser.add_argument("--sigmas", type=float, nargs="+", default=[1.0, 0.7], help="refiner: the sampler's noise levels")
+    parser.add_argument("--sigmas", type=float, nargs="+", default=[1.0, 0.7], help="refiner: noise levels")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     match args.stage:

@@ -12,7 +12,7 @@ from itertools import permutations, product
 
 import numpy as np
 
-from capture.frame import Axes, Camera, Conventions
+from capture.camera import Axes, Camera, Conventions
 
 GROUND = 1.6  # metres below the world origin: world y, which points down
 CENTRE, RADIUS = np.array([0.4, 0.1, 5.0]), 1.3

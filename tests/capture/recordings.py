@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from capture.frame import Camera, Channel, Conventions, Descriptor, Entity, Frame
+from capture.camera import Camera, Conventions
+from capture.frame import Channel, Descriptor, Entity, Frame
 from capture.take import TakeWriter
 
 WIDTH, HEIGHT = 40, 24

@@ -11,22 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture import conventions as cv
+from capture.camera import BLENDER_WORLD, OPENCV, OPENGL, PANDA3D, UNITY, UNREAL, Camera, Conventions
 from capture.errors import FrameError
-from capture.frame import (
-    BLENDER_WORLD,
-    DEPTH_KINDS,
-    OPENCV,
-    OPENGL,
-    PANDA3D,
-    UNITY,
-    UNREAL,
-    Camera,
-    Channel,
-    Conventions,
-    Descriptor,
-    Entity,
-    Frame,
-)
+from capture.frame import DEPTH_KINDS, Channel, Descriptor, Entity, Frame
 
 from .analytic import ALL_AXES, CENTRE, GROUND, RADIUS, engine_camera, see, to_engine
 

@@ -10,19 +10,9 @@ import numpy as np
 import pytest
 
 import capture
+from capture.camera import OPENGL, UNITY, UNREAL, Axes, Camera, Conventions
 from capture.errors import FrameError
-from capture.frame import (
-    OPENGL,
-    UNITY,
-    UNREAL,
-    Axes,
-    Camera,
-    Channel,
-    Conventions,
-    Descriptor,
-    Entity,
-    Frame,
-)
+from capture.frame import Channel, Descriptor, Entity, Frame
 
 
 def camera(**changes) -> Camera:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from capture import geometry as g
-from capture.frame import Camera
+from capture.camera import Camera
 
 from .analytic import CENTRE, GROUND, RADIUS, see
 

@@ -15,21 +15,9 @@ import pytest
 
 import engine_bridges
 from capture import connection, wire
+from capture.camera import BLENDER_WORLD, OPENCV, OPENGL, PANDA3D, UNITY, UNREAL, Axes, Camera
 from capture.errors import ProtocolError
-from capture.frame import (
-    BLENDER_WORLD,
-    DEPTH_KINDS,
-    DTYPES,
-    OPENCV,
-    OPENGL,
-    PANDA3D,
-    UNITY,
-    UNREAL,
-    Axes,
-    Camera,
-    Descriptor,
-    Entity,
-)
+from capture.frame import DEPTH_KINDS, DTYPES, Descriptor, Entity
 from engine_bridges.vectors import __main__ as vectors
 
 from .small_daemon import TOKEN, SmallDaemon

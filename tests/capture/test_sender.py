@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import zmq
 
 from capture import sender as sender_module
 from capture import wire
+from capture.camera import Camera, Conventions
 from capture.connection import (
     Connection,
     connection_file,
@@ -24,7 +26,7 @@ from capture.connection import (
     write_connection,
 )
 from capture.errors import FrameError, SenderError, UserError
-from capture.frame import Camera, Conventions, Descriptor
+from capture.frame import Descriptor
 from capture.sender import FrameSender
 
 from .small_daemon import TOKEN, SmallDaemon
@@ -275,6 +277,24 @@ def test_the_daemon_comes_back():
         assert s.goodbye is not None
 
 
+def test_live_gives_up_only_when_told_to(monkeypatch):
+    monkeypatch.setenv("REALMASTER_GIVE_UP_AFTER", "0.3")
+    with SmallDaemon() as daemon:
+        told, patient = connect(daemon), connect(daemon, give_up_after=math.inf)
+        time.sleep(0.4)
+        assert told.send(None, arrays(), time=0), "while the daemon is there nobody gives up"
+    with pytest.raises(SenderError, match="is gone"):
+        for _ in range(100):
+            told.send(None, arrays(), time=0)
+            time.sleep(0.05)
+    assert not patient.send(None, arrays(), time=0)
+    told.close()
+    patient.close()
+    monkeypatch.setenv("REALMASTER_GIVE_UP_AFTER", "soon")
+    with pytest.raises(SenderError, match="REALMASTER_GIVE_UP_AFTER is 'soon'"):
+        FrameSender("tcp://127.0.0.1:1", engine="t", channels=CHANNELS, token="t")
+
+
 def test_frames_meant_for_a_daemon_that_died_do_not_reach_the_next():
     channels = (Descriptor("color", "uint8", (1500, 2000, 3)),)
     picture = {"color": np.zeros((1500, 2000, 3), np.uint8)}
@@ -375,7 +395,7 @@ def test_interrupting_a_waiting_sender_says_bye():
 
 
 def test_connection_files():
-    connection = Connection("tcp://127.0.0.1:5999", "abc", 42, "http://127.0.0.1:8790")
+    connection = Connection("tcp://127.0.0.1:5999", "abc", 42, "http://127.0.0.1:8765")
     path = write_connection(connection)
     assert path == connection_file(5999) and read_connection(connection.endpoint) == connection
     if sys.platform != "win32":

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture import wire
+from capture.camera import OPENGL, UNREAL, Camera, Conventions
 from capture.errors import ProtocolError
-from capture.frame import OPENGL, UNREAL, Camera, Conventions, Descriptor, Entity
+from capture.frame import Descriptor, Entity
 
 SESSION = "0123456789abcdef0123456789abcdef"
 DESCRIPTORS = (

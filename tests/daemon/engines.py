@@ -12,7 +12,8 @@ import numpy as np
 import zmq
 
 from capture import wire
-from capture.frame import Camera, Conventions, Descriptor, Frame
+from capture.camera import Camera, Conventions
+from capture.frame import Descriptor, Frame
 from capture.sender import FrameSender
 
 HEIGHT, WIDTH = 48, 64

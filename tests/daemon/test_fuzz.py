@@ -11,7 +11,8 @@ import zmq
 
 from capture import wire
 from capture.take import Take
-from daemon.ingest import Ingest, Settings
+from daemon.ingest import Ingest
+from daemon.session import Settings
 
 from .engines import Peer, assert_exact, engine, send
 

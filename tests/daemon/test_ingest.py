@@ -21,7 +21,8 @@ from capture import wire
 from capture.connection import connection_file, endpoint_port
 from capture.errors import SenderError, UserError
 from capture.take import Take, TakeWriter
-from daemon.ingest import Ingest, Settings
+from daemon.ingest import Ingest
+from daemon.session import Settings
 
 from .engines import CAMERA, Peer, arrays, assert_exact, engine, send, until
 
@@ -116,18 +117,15 @@ def test_recording_on_command(start: Any) -> None:
     assert [frame.serial for frame in running.take(name)] == [3, 4, 5, 6, 7]
 
 
-def test_a_stop_asked_for_at_a_frame_holds_from_the_next(tmp_path: Path) -> None:
-    asked: list[Any] = []
-
-    def on_frame(session: str, frame: Any) -> None:
-        if frame.serial == 4:
-            asked.append(ingest.command("record_stop"))
-
-    ingest = Ingest(FREE, takes=tmp_path, auto_record=True, on_frame=on_frame, previews=False)
-    with ingest, engine(ingest.endpoint) as sender:
+def test_a_take_ends_exactly_after_the_frames_asked_for(start: Any) -> None:
+    running = start(auto_record=True, frames=5)
+    with engine(running.endpoint) as sender:
         send(sender, 20)
-    (name,) = asked[0].result(5)
-    assert len(Take(tmp_path / name)) == 5
+    assert sender.goodbye is not None
+    assert (sender.goodbye.received, sender.goodbye.recorded) == (20, 5)
+    closed = running.wait("take_closed")
+    assert [frame.serial for frame in running.take(closed["take"])] == [0, 1, 2, 3, 4]
+    assert closed["problem"] is None and len(running.of("take_closed")) == 1
 
 
 def test_recording_by_the_bridges_own_events(start: Any) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from capture.frame import Channel, Conventions, Frame
+from capture.camera import Conventions
+from capture.frame import Channel, Frame
 from capture.take import Take, TakeWriter
 from daemon.recorder import Recorder, TakeReport
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from capture.camera import Camera, Conventions
 from capture.errors import TakeNotFoundError, UserError
-from capture.frame import Camera, Channel, Conventions, Descriptor, Frame
+from capture.frame import Channel, Descriptor, Frame
 from capture.take import TakeWriter
 from daemon.worker import LiftJob, LiftQueue
 from realmaster.lift.profiles import load_profile

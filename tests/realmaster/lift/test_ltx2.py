@@ -132,10 +132,9 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lora", ["missing.safetensors", "foreign.safetensors", "text.safetensors"])
 def test_an_adapter_that_does_not_fit_is_one_sentence(tmp_path: Path, lora: str) -> None:
-    save_file(
-        {"transformer.blocks.0.lora_A.weight": torch.zeros(4, 7), "transformer.blocks.0.lora_B.weight": torch.zeros(7, 4)},
-        tmp_path / "foreign.safetensors",
-    )
+    layer = "transformer.blocks.0"
+    foreign = {f"{layer}.lora_A.weight": torch.zeros(4, 7), f"{layer}.lora_B.weight": torch.zeros(7, 4)}
+    save_file(foreign, tmp_path / "foreign.safetensors")
     (tmp_path / "text.safetensors").write_text("not weights")
     with pytest.raises(LiftError, match="adapter") as error:
         load_lifter("embedded", lora=str(tmp_path / lora))

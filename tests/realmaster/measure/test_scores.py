@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from capture.frame import Camera, Channel, Conventions, Descriptor, Frame
 
+from capture.frame import Camera, Channel, Conventions, Descriptor, Frame
 from realmaster.measure import Scorer
 from realmaster.measure.structure import depth_edge_alignment, dilate, edge_f1, gradient
 

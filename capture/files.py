@@ -1,0 +1,38 @@
+"""Replacing a file so that nobody ever sees a part of it.
+
+Works on paths and bytes; knows nothing of what they mean.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Replace a file so that a crash leaves the old or the new one, never a part.
+
+    mode: permissions of the file, less what the process's umask takes away. Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)  # a crash may have left it
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        for attempt in range(20):
+            try:
+                os.replace(temporary, path)
+                break
+            except PermissionError:  # Windows, while a reader has the old file open
+                if attempt == 19:
+                    raise
+                time.sleep(0.05)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

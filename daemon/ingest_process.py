@@ -1,0 +1,90 @@
+"""The process that receives and records, under the service: `Ingest` with its events, commands and pictures on a pipe.
+
+Works on messages of the pipe, plain dicts and pictures; knows nothing of sockets or takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import logging
+import signal
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from capture.errors import UserError
+from capture.pictures import shrink
+from daemon.child import LOG_FORMAT, Outbox, leave_signals_to_parent, listen
+from daemon.ingest import Ingest
+from daemon.preview import Preview
+
+log = logging.getLogger("realmaster.daemon")
+
+
+def ingest_main(conn: Connection, options: dict[str, Any]) -> None:
+    """Receive and record until the parent says so or is gone; then end, takes closed. options: those of `Ingest`,
+    and log_level."""
+    leave_signals_to_parent()
+    logging.basicConfig(level=options.pop("log_level"), format=LOG_FORMAT)
+    outbox = Outbox(conn)
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "state":
+            outbox.post_latest("state", event)
+        else:
+            outbox.post(event)
+
+    preview = Preview(
+        on_picture=lambda p: outbox.post_latest(f"{p.session} {p.view}", {"event": "picture", "picture": p}),
+        ready=lambda session, view: not outbox.waiting(f"{session} {view}"),
+    )
+    ingest = Ingest(**options, on_event=tell, on_frame=preview.offer)
+    clips = ThreadPoolExecutor(1, "live clip")
+
+    def on_message(message: dict[str, Any]) -> None:
+        if message["do"] == "watch":
+            preview.watch(message["views"])
+            return
+        if message["do"] == "clip":
+            future = clips.submit(_clip, ingest, message["session"], message["count"], message["width"])
+        else:
+            future = ingest.command(message["do"], **message["args"])
+        future.add_done_callback(functools.partial(reply, message["id"]))
+
+    def reply(number: int, future: Future[Any]) -> None:
+        error = future.exception()
+        if error is not None and not isinstance(error, UserError):
+            log.error("a command failed", exc_info=error)
+        result = None if error is not None else future.result()
+        outbox.post({"event": "reply", "id": number, "result": result, "error": str(error) if error else None})
+
+    try:
+        ingest.bind()
+    except UserError as error:
+        outbox.post({"event": "failed", "sentence": str(error)})
+        outbox.close()
+        return
+    listen(conn, on_message, on_end=ingest.stop)
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, lambda *_: ingest.stop())
+    ingest.run()
+    preview.close()
+    clips.shutdown(wait=False, cancel_futures=True)
+    outbox.close()
+
+
+def _clip(ingest: Ingest, session: str | None, count: int, width: int) -> dict[str, Any]:
+    """The newest frames of a session for live lifting: {session, times [s], serials, color uint8 TxHxWx3}."""
+    name, frames = ingest.newest(session, count)
+    frames = [copy.copy(frame) for frame in frames if "color" in frame.channels]
+    frames = [frame for frame in frames if frame.shape == frames[-1].shape]
+    return {
+        "session": name,
+        "times": [frame.time for frame in frames],
+        "serials": [frame.serial for frame in frames],
+        "color": np.stack([shrink(frame.color, width) for frame in frames]) if frames else None,
+    }

@@ -1,0 +1,148 @@
+"""One bridge, from hello to goodbye: its counts, and how many frames it may have under way.
+
+Works on numbers; knows nothing of sockets or threads. `daemon.ingest` does what is decided here.
+
+Flow control: a session may have `window` frames between the bridge's hands and the disk. It is granted
+`window - held - busy` credits whenever that is positive: `held` are the credits that the bridge has, `busy` the
+frames in our own hands, until their commit when they are recorded. What the ring keeps is bounded by the ring itself
+and does not count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from capture import wire
+from capture.frame import Frame
+from daemon.recorder import Recorder
+from daemon.ring import Ring
+
+RATE_SECONDS = 2.0
+"""Frames per second are counted over this long."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Bounds of one Ingest."""
+
+    live_window: int = 3
+    """Frames in flight while nothing is recorded: one on the wire, one being checked, one to spare."""
+    record_window: int = 6
+    """Frames in flight while recording, so that a slow write does not stop the engine."""
+    record_bytes: int = 256 * 2**20
+    """Fewer frames are in flight when they would exceed this many bytes; never fewer than one."""
+    sessions: int = 16
+    """Sessions at the same time."""
+    vanish_seconds: float = 6.0
+    """A peer whose process or network is silent for so long is gone."""
+    errors_allowed: int = 20
+    """Errors that a peer may cause within `error_seconds` before it is ignored for as long."""
+    error_seconds: float = 5.0
+    close_seconds: float = 8.0
+    """How long `stop` waits for takes to be closed."""
+    limits: wire.Limits = field(default_factory=wire.Limits)
+
+
+@dataclass(eq=False)
+class Session:
+    """One bridge, from hello to goodbye."""
+
+    peer: bytes
+    hello: wire.Hello
+    settings: Settings
+    ring: Ring
+    wanted: bool
+    """A take begins with the next frame."""
+    frame_bytes: int = field(init=False)
+    """Bytes of the largest frame so far; at first those of the announced channels."""
+    held: int = 0
+    """Credits that the bridge holds."""
+    busy: int = 0
+    """Frames in our hands: being checked, or handed to a recorder and not yet committed."""
+    received: int = 0
+    dropped: int = 0
+    """Frames that the bridge dropped or lost, by its own count or by gaps in the serials."""
+    desync: int = 0
+    recorded: int = 0
+    """Frames committed, over all takes of this session."""
+    acknowledged: int | None = None
+    """Serial of the last frame committed to the present take."""
+    told: int | None = None
+    """The acknowledgement that the bridge has been told."""
+    last_serial: int | None = None
+    last_time: float = 0.0
+    """Of the latest frame, engine seconds."""
+    recorder: Recorder | None = None
+    take: str | None = None
+    """Name of the present or last take."""
+    problem: str | None = None
+    """Why recording ended early."""
+    leaving: bool = False
+    """The bridge said bye; the goodbye waits for the commits."""
+    opened: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    """When the bridge last spoke or was last asked whether it is there."""
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=512))
+
+    def __post_init__(self) -> None:
+        self.frame_bytes = sum(descriptor.nbytes for descriptor in self.hello.channels)
+
+    @property
+    def id(self) -> str:
+        return self.hello.session
+
+    @property
+    def title(self) -> str:
+        return f"{self.hello.engine} {self.hello.game}".strip()
+
+    def rate(self, now: float) -> float:
+        """Frames per second lately."""
+        while self.arrivals and now - self.arrivals[0] > RATE_SECONDS:
+            self.arrivals.popleft()
+        return len(self.arrivals) / max(0.5, min(RATE_SECONDS, now - self.opened))
+
+    @property
+    def window(self) -> int:
+        """Frames that may be under way now."""
+        if self.recorder is None and not self.wanted:
+            return self.settings.live_window
+        fitting = self.settings.record_bytes // max(1, self.frame_bytes)
+        return max(1, min(self.settings.record_window, fitting))
+
+    @property
+    def free_credits(self) -> int:
+        """Credits that may be granted now."""
+        return 0 if self.leaving else max(0, self.window - self.held - self.busy)
+
+    def receive(self, frame: Frame) -> None:
+        """Count a good frame."""
+        missing = 0 if self.last_serial is None else frame.serial - self.last_serial - 1
+        if missing or frame.dropped_before:
+            self.dropped += max(missing, frame.dropped_before)
+        self.received += 1
+        self.desync += not frame.in_sync
+        self.frame_bytes = max(self.frame_bytes, frame.nbytes)
+        self.arrivals.append(self.heard)
+        self.last_serial, self.last_time = frame.serial, frame.time
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """How the session goes, as plain values."""
+        return {
+            "id": self.id,
+            "engine": self.hello.engine,
+            "game": self.hello.game,
+            "mode": self.hello.mode,
+            "channels": [descriptor.name for descriptor in self.hello.channels],
+            "size": list(self.hello.channels[0].shape[1::-1]),
+            "fps": round(self.rate(now), 1),
+            "frames": self.received,
+            "dropped": self.dropped,
+            "desync": self.desync,
+            "recorded": self.recorded,
+            "recording": self.recorder.name if self.recorder is not None else None,
+            "problem": self.problem,
+            "ring": {"seconds": round(self.ring.span, 1), "frames": len(self.ring), "bytes": self.ring.bytes},
+        }
