@@ -174,9 +174,7 @@ def _far_limit(descriptor: Descriptor, camera: Camera | None) -> Any:
 
 def _needed(camera: Camera | None, descriptor: Descriptor) -> Camera:
     if camera is None:
-        raise FrameError(
-            f"channel {descriptor.name}: depth of kind {descriptor.kind} needs the camera of the frame."
-        )
+        raise FrameError(f"channel {descriptor.name}: depth of kind {descriptor.kind} needs the camera of the frame.")
     return camera
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,9 @@ from capture.errors import FrameError, TakeDamagedError, TakeError
 from capture.frame import CANONICAL, Frame
 from capture.pictures import channel_picture, depth_range, shrink, tile
 from capture.take import Take
+from capture.take_check import Progress
 from capture.take_folder import PREVIEW
 from capture.video import write_video
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 SIDE_BY_SIDE = "side_by_side"
 """Name that stands for colour, depth and normals beside each other."""

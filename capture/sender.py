@@ -70,7 +70,7 @@ class FrameSender:
     connect_timeout: seconds to wait for the daemon, at the start and, lossless, whenever it goes away. With 0 a live
         sender starts without a daemon and drops frames until there is one.
     give_up_after: seconds without a daemon after which a live sender fails too; by default the environment variable
-        REALMASTER_GIVE_UP_AFTER, else never. Who starts a bridge sets it, so that the bridge does not outlive him.
+        REALMASTER_GIVE_UP_AFTER, else never. Whoever starts a bridge sets it, so that the bridge ends with it.
 
     Raises SenderError when no daemon answers in time or it refuses the session, here and in every method.
     """

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import msgpack
 import numpy as np
@@ -374,9 +374,7 @@ class Goodbye:
 
 
 Message = Hello | FrameMessage | Event | Bye | Welcome | Credit | Control | Error | Goodbye
-MESSAGES: dict[str, Any] = {
-    cls.type: cls for cls in (Hello, FrameMessage, Event, Bye, Welcome, Credit, Control, Error, Goodbye)
-}
+MESSAGES: dict[str, Any] = {cls.type: cls for cls in get_args(Message)}
 """Every message class by its type."""
 
 FROM_BRIDGE = ("hello", "frame", "event", "bye")

@@ -26,7 +26,6 @@ from capture import wire
 from capture.connection import (
     DEFAULT_ENDPOINT,
     Connection,
-    endpoint_port,
     new_token,
     remove_connection,
     write_connection,
@@ -141,7 +140,6 @@ class Ingest:
         try:
             self._socket.bind(self._listen)
             self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-            endpoint_port(self.endpoint)
             write_connection(Connection(self.endpoint, self.token, os.getpid(), self._http))
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
@@ -557,6 +555,7 @@ class Ingest:
         self._end(session, "")
 
     def _vanished(self, session: Session) -> None:
+        self._receive_batch()  # what it sent before it went is kept
         if self._sessions.get(session.peer) is session:
             self._end(session, "without a goodbye")
 

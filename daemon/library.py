@@ -16,7 +16,7 @@ from typing import Any
 
 from capture.errors import TakeNotFoundError
 from capture.take import Take, TakeInfo, take_folders, take_path
-from daemon.pictures import frame_jpeg
+from daemon.jpeg import frame_jpeg
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 

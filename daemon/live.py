@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from capture.errors import UserError
-from daemon.pictures import jpeg
+from daemon.jpeg import jpeg
 from daemon.preview import Picture
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from capture.errors import FrameError
 from capture.frame import Frame
-from daemon.pictures import frame_jpeg
+from daemon.jpeg import frame_jpeg
 
 FRAMES_PER_SECOND = 15.0
 

@@ -243,8 +243,12 @@ def test_a_killed_engine_leaves_a_closed_take(start: Any) -> None:
         "from tests.daemon.engines import engine, send\n"
         "sender = engine(sys.argv[1])\n"
         "send(sender, 10)\n"
+        "import time\n"
+        "while sender.stats.acknowledged != 9:\n"
+        "    sender.controls()\n"
+        "    time.sleep(0.01)\n"
         "print('sent', flush=True)\n"
-        "import time; time.sleep(60)\n"
+        "time.sleep(60)\n"
     )
     root = str(Path(__file__).parents[2])
     bridge = subprocess.Popen([sys.executable, "-c", code, running.endpoint, root], stdout=subprocess.PIPE, text=True)

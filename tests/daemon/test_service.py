@@ -180,8 +180,12 @@ def test_addresses_that_are_taken_or_not_allowed_are_one_sentence(service: Servi
         ({"listen": service.endpoint}, "is in use"),
         ({"http": http}, "is in use"),
         ({"listen": "tcp://0.0.0.0:5790"}, "CURVE"),
+        ({"listen": "tcp://127.0.0.1"}, "must have the form tcp://HOST:PORT"),
+        ({"listen": "tcp://127.0.0.1:99999"}, "must have the form tcp://HOST:PORT"),
+        ({"listen": "ipc:///tmp/realmaster"}, "must have the form tcp://HOST:PORT"),
         ({"http": "0.0.0.0:8765"}, "needs a token"),
         ({"http": "nonsense"}, "HOST:PORT"),
+        ({"http": "http://127.0.0.1:8765"}, "HOST:PORT"),
     ):
         with pytest.raises(UserError, match=sentence):
             Service(DaemonConfig(takes=tmp_path / "takes", **(free | wrong))).start()

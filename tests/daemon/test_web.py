@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from capture.pictures import channel_picture
 from capture.take import Take
-from daemon.pictures import FAR_METRES, NEAR_METRES
+from daemon.jpeg import FAR_METRES, NEAR_METRES
 from daemon.service import Service
 from daemon.web.app import PICTURE_HEADER, STREAM_VIEWS
 

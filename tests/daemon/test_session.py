@@ -1,0 +1,76 @@
+"""Counts and credits of one session."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from capture import wire
+from capture.camera import Conventions
+from capture.frame import Channel, Descriptor, Frame
+from capture.take import TakeWriter
+from daemon.recorder import Recorder
+from daemon.ring import Ring
+from daemon.session import Session, Settings
+
+COLOR = Descriptor("color", "uint8", (4, 6, 3))
+FRAME_BYTES = 4 * 6 * 3
+
+
+def session(wanted: bool = False, **settings: int) -> Session:
+    hello = wire.Hello(uuid.uuid4().hex, "", "test", "", Conventions(), 24.0, "live", (COLOR,))
+    return Session(b"peer", hello, Settings(**settings), Ring(1.0, 10**6), wanted)
+
+
+def frame(serial: int, dropped_before: int = 0, channel_serial: int | None = None) -> Frame:
+    channel = Channel(COLOR, np.zeros((4, 6, 3), np.uint8), serial if channel_serial is None else channel_serial)
+    return Frame(0, serial, serial / 24, None, {"color": channel}, dropped_before=dropped_before)
+
+
+def test_credits_are_what_is_neither_held_nor_busy() -> None:
+    s = session(live_window=3)
+    assert (s.window, s.free_credits) == (3, 3)
+    s.held, s.busy = 1, 1
+    assert s.free_credits == 1
+    s.busy = 5  # the window was larger a moment ago
+    assert s.free_credits == 0
+    s.held = s.busy = 0
+    s.leaving = True
+    assert s.free_credits == 0
+
+
+@pytest.mark.parametrize(("fitting", "window"), [(100, 6), (4, 4), (0, 1)])
+def test_fewer_large_frames_are_under_way_while_recording(fitting: int, window: int) -> None:
+    assert session(wanted=True, record_window=6, record_bytes=fitting * FRAME_BYTES).window == window
+
+
+def test_the_window_is_the_recorder_s_while_there_is_one(tmp_path: Path) -> None:
+    closed = threading.Event()
+    with ThreadPoolExecutor(1) as encoders:
+        writer = TakeWriter(tmp_path / "t", conventions=Conventions(), descriptors=[COLOR], engine="test")
+        s = session(live_window=2, record_window=5)
+        s.recorder = Recorder(
+            writer, encoders, max_bytes=10**6, on_frame=lambda *_: None, on_close=lambda report: closed.set()
+        )
+        assert s.window == 5 and s.describe(0.0)["recording"] == "t"
+        s.recorder.close()
+        assert closed.wait(10)
+
+
+def test_counts() -> None:
+    s = session()
+    s.receive(frame(3))
+    assert (s.received, s.dropped, s.desync, s.last_serial) == (1, 0, 0, 3), "the first serial leaves no gap"
+    s.receive(frame(7, dropped_before=2))
+    assert s.dropped == 3, "a gap and what the bridge says of it are the same frames"
+    s.receive(frame(8, dropped_before=1, channel_serial=7))
+    assert (s.received, s.dropped, s.desync) == (3, 4, 1)
+    large = replace(COLOR, shape=(8, 6, 3))
+    s.receive(Frame(0, 9, 0.5, None, {"color": Channel(large, np.zeros((8, 6, 3), np.uint8), 9)}))
+    assert s.frame_bytes == 2 * FRAME_BYTES and s.last_time == 0.5
