@@ -73,7 +73,8 @@ def canonical_depth(
     linear v = z; ray v = z |d| with d the viewing ray of z component 1; ndc v = f (z - n) / (z (f - n));
     ndc_reversed v = 1 - ndc; log v = ln(z / n) / ln(f / n); disparity v = fx baseline / z; inverse v = 1 / z.
     With f = inf, ndc is v = 1 - n / z. Sky is what is stored at or beyond the far limit, or is not finite; for ray
-    depth the limit is a stored distance of exactly f, or z >= f. Integers without a finite far saturate to sky.
+    depth the limit is a stored distance of exactly f, or z >= f, and an integer that is saturated. Integers without a
+    finite far saturate to sky.
 
     camera: as sent, in the pixels of this channel as sent. FrameError where the kind needs one and it is None, or
     needs a finite far.
@@ -82,6 +83,8 @@ def canonical_depth(
     limit = _far_limit(descriptor, camera)
     if descriptor.kind == "ray":
         sky |= raw == limit
+        if raw.dtype.kind == "u":
+            sky |= raw == np.iinfo(raw.dtype).max  # what does not fit, infinity too
     else:
         sky |= raw <= limit if descriptor.kind in ("ndc_reversed", "disparity", "inverse") else raw >= limit
     exact = descriptor.kind == "linear" and descriptor.scale == metres_per_unit == 1 and raw.dtype == np.float32

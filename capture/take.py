@@ -250,6 +250,8 @@ class Take(Sequence[Frame]):
 
     def clip_range(self, first: int | None, last: int | None) -> tuple[int, int]:
         """(first, last) with defaults and negative numbers resolved; TakeError unless 0 <= first < last <= len."""
+        if not self._count:
+            raise TakeError(f"take {self.name} has no frames that can be read.")
         start = 0 if first is None else first + self._count if first < 0 else first
         end = self._count if last is None else last + self._count if last < 0 else last
         if not 0 <= start < end <= self._count:
@@ -443,7 +445,7 @@ def take_path(takes_dir: str | os.PathLike[str], name: str) -> Path:
         return folder / name
     known = [path.name for path in take_folders(folder)]
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[-5:][::-1]
-    hint = f"there are {', '.join(near)}" if near else "record one with `realmaster record`"
+    hint = f"perhaps you mean {' or '.join(near)}" if near else "record one with `realmaster record`"
     raise TakeNotFoundError(f"there is no take {name[:80]!r} in {folder}: {hint}.")
 
 

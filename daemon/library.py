@@ -61,8 +61,10 @@ class Library:
             now = time.monotonic()
             if now - self._scanned >= RESCAN_SECONDS:
                 self._scanned = now
-                paths = take_folders(self.folder)[::-1]
-                self._listed = [self._summary(path) for path in paths]
+                paths = take_folders(self.folder)
+                self._listed = sorted(
+                    map(self._summary, paths), key=lambda take: (take["created"], take["name"]), reverse=True
+                )
                 self._summaries = {path.name: self._summaries[path.name] for path in paths}
             return self._listed
 

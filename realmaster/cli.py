@@ -9,12 +9,14 @@ Exit codes: 0 done, 1 failed with one sentence on stderr, 2 wrong use, 130 inter
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any, NoReturn
 
 from capture.errors import UserError
 from realmaster import __version__
@@ -64,9 +66,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser, and through it the parsers of the commands, that tells of wrong use under `--json` too."""
+
+    _as_json = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._as_json = "--json" in (args or ())
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        if self._as_json:
+            print(json.dumps({"error": message}))
+        super().error(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands. Imports nothing heavy: `realmaster --help` answers at once."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="realmaster",
         description="Turns what a game engine renders into photorealistic video of the same geometry.",
         epilog="New here? `realmaster demo` shows the whole loop, `realmaster doctor` what this machine can run.",

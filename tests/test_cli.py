@@ -100,6 +100,7 @@ def test_help_has_an_example_and_json(command: list[str], capsys: pytest.Capture
         ["record", "city", "--size", "320"],
         ["record", "city", "--listen", "tcp://127.0.0.1:5790"],
         ["record", "city", "--name", "../elsewhere"],
+        ["record", "city", "--name", "con"],
         ["record", "city", "--", "game"],
         ["takes", "list", "--", "x"],
         ["takes", "export", "x", "--to", "exr"],
@@ -113,6 +114,14 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFi
         main(arguments)
     assert ending.value.code == 2
     assert "usage: realmaster" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["city", "--frames", "0"], ["city", "--listen", "tcp://127.0.0.1:5790"]])
+def test_wrong_use_under_json_is_an_object_too(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        main(["record", *wrong, "--json"])
+    printed = capsys.readouterr()
+    assert ending.value.code == 2 and last_object(printed.out)["error"] in printed.err
 
 
 # -- how it fails
@@ -311,6 +320,25 @@ def test_listen_ends_with_the_bridge(listening: tuple[subprocess.Popen[str], str
     assert last_object(out)["frames"] == 7
     take = Take(tmp_path / "mine")
     assert take.state == "closed" and [int(frame.color[0, 0, 0]) for frame in take] == list(range(7))
+
+
+def test_a_second_bridge_that_leaves_does_not_end_the_first_ones_recording(
+    listening: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    process, endpoint = listening
+    other_left = threading.Event()
+    first = threading.Thread(target=send_some, args=(endpoint, 5, other_left), daemon=True)
+    first.start()
+    while not list(tmp_path.glob("*/take.json")) and process.poll() is None:
+        time.sleep(0.05)
+    send_some(endpoint, 2)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    other_left.set()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    report = last_object(out)
+    assert sorted([report["frames"], *(len(Take(path)) for path in report["more_takes"])]) == [2, 5]
 
 
 def test_listen_ends_after_the_frames_asked_for(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def frame_range(text: str) -> tuple[int, int | None]:
 
 def folder_name(text: str) -> str:
     """A name that can be a folder's on any system, and nothing but a name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+    device = re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", text, re.IGNORECASE)  # names that Windows keeps
+    if device or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a plain name: use letters, digits, and . _ - between them")
     return text
 

@@ -69,7 +69,8 @@ class _Watch:
     def __init__(self, wanted: int | None) -> None:
         self.closed: list[dict[str, Any]] = []
         self.over = threading.Event()
-        """The session has ended, or a take of `wanted` frames is there."""
+        """The last session has ended, or a take of `wanted` frames is there."""
+        self._sessions = 0
         self._wanted = wanted
         self._recorded = 0
 
@@ -85,8 +86,12 @@ class _Watch:
             self.closed.append(event)
             if event["frames"] == self._wanted:
                 self.over.set()
+        elif event["event"] == "session_opened":
+            self._sessions += 1
         elif event["event"] == "session_closed":
-            self.over.set()
+            self._sessions -= 1
+            if not self._sessions:  # a second bridge that comes and goes does not end the first one's recording
+                self.over.set()
 
 
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:

@@ -154,7 +154,8 @@ def _draw_sheet(take: Take, frames: Sequence[Frame], out: Path, step: Step) -> P
     try:
         contact_sheet(list(rows.items()), columns, take.name, detail).save(out)
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot write the sheet to {out} ({error}): name another PNG file with -o.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"Cannot write the sheet to {out} ({reason}): name another PNG file with -o.") from None
     return out
 
 
@@ -182,7 +183,7 @@ def run_repair(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     with screen.step("repairing"):
         done = repair(path)
     what = "repaired" if done.changed else "there was nothing to repair"
-    screen.show(f"[green]✓[/] {path.name}: {what}, {done.frames} frames are readable.")
+    screen.show(f"[green]✓[/] {path.name}: {what}, the take is closed with {done.frames} frames.")
     for action in done.actions:
         screen.show(f"  {action}")
     return asdict(done)

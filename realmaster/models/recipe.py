@@ -446,7 +446,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder for latents, states and parts")
     parser.add_argument("out", type=Path, nargs="?", help="pack: the folder to write")
     parser.add_argument("--minutes", type=float, default=40.0)
-    parser.add_argument("--sigmas", type=float, nargs="+", default=[1.0, 0.7], help="refiner: noise levels")
+    parser.add_argument("--sigmas", type=float, nargs="+", default=[1.0], help="refiner: noise levels")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     match args.stage:

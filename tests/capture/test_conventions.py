@@ -125,6 +125,15 @@ def test_a_ray_longer_than_the_far_distance_may_still_hit_something():
     np.testing.assert_array_equal(np.isinf(depth), np.isinf(scene.depth))
 
 
+def test_a_saturated_integer_ray_is_sky():
+    """A bridge that stores millimetres in 16 bits has no other number for the sky, near though f may be."""
+    camera = Camera(np.eye(4), 1, 1, 0, 0, 0.1, 60.0)
+    raw = np.uint16([[59000, 65534], [1000, 65535]])
+    depth = cv.canonical_depth(raw, Descriptor("depth", "uint16", (2, 2), kind="ray", scale=0.001), camera)
+    assert depth[0, 1] == pytest.approx(65.534 / np.sqrt(2), rel=1e-6)  # beyond f along the ray, not in depth
+    assert np.isposinf(depth[1, 1]) and np.isinf(depth).sum() == 1
+
+
 @pytest.mark.parametrize("kind", ["ray", "ndc", "ndc_reversed", "log", "disparity"])
 def test_depth_kinds_that_need_a_camera_say_so(kind):
     descriptor = Descriptor("depth", "float32", (2, 2), kind=kind, baseline=1.0 if kind == "disparity" else None)

@@ -89,6 +89,13 @@ def test_indexing_slicing_and_clips(tmp_path: Path) -> None:
             take.clip(first, last)
 
 
+def test_a_take_without_frames_says_so(tmp_path: Path) -> None:
+    path = record_take(tmp_path / "take", 1)
+    (path / "frames-000.rmk").unlink()
+    with pytest.raises(TakeError, match="has no frames"):
+        Take(path).clip_range(None, None)
+
+
 def test_colour_alone_decodes_nothing_else(tmp_path: Path) -> None:
     frame = Take(record_take(tmp_path / "t", 1))[0]
     frame.color  # noqa: B018
@@ -240,7 +247,7 @@ def test_find_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert default_takes_dir() == folder and Take.find(path.name).path == path
     monkeypatch.chdir(folder)
     assert Take.find(path.name, tmp_path / "elsewhere").name == path.name
-    with pytest.raises(TakeNotFoundError, match="there are 2026-11-23T01-20-00_city"):
+    with pytest.raises(TakeNotFoundError, match="perhaps you mean 2026-11-23T01-20-00_city"):
         Take.find("2026-11-23T01-20-00_citi", folder)
     with pytest.raises(TakeNotFoundError, match="realmaster record"):
         Take.find("nothing", tmp_path / "elsewhere")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import struct
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from daemon.jpeg import FAR_METRES, NEAR_METRES
 from daemon.service import Service
 from daemon.web.app import PICTURE_HEADER, STREAM_VIEWS
 
+from .conftest import record
 from .engines import engine, send, until
 
 
@@ -30,6 +32,20 @@ from .engines import engine, send, until
 def http(shared: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{shared.http_url}/api/v1", timeout=20) as client:
         yield client
+
+
+def test_takes_are_listed_newest_first_whatever_their_names(shared: Service) -> None:
+    names = [record(shared, 2) for _ in range(2)]
+    older = shared.config.takes / names[0]
+    manifest = json.loads((older / "take.json").read_text())
+    (older / "take.json").write_text(json.dumps(manifest | {"created": "2020-01-01T00:00:00+00:00"}))
+    renamed = older.rename(older.with_name("zzz"))
+    try:
+        shared.library.refresh()
+        listed = [take["name"] for take in shared.library.summaries()]
+        assert listed.index(names[1]) < listed.index("zzz") == len(listed) - 1
+    finally:
+        shutil.rmtree(renamed)
 
 
 def test_state_and_takes(http: httpx.Client, take: str) -> None:
