@@ -39,10 +39,13 @@ class ExportReport:
     frames: int = 0
     skipped: list[int] = field(default_factory=list)
     """Positions of frames that were left out: damaged, or without the channel."""
+    missing: int = 0
+    """Frames that once were recorded in the range asked for and are not in the export: those left out, and, where the
+    range runs to the end, those that are gone from the end of the take."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return asdict(self) | {"exported": self.frames}
 
 
 def export_mp4(
@@ -75,6 +78,7 @@ def export_mp4(
             yield pictures[0] if len(pictures) == 1 else tile(pictures, names)
 
     report.frames = write_video(out, images(), fps=take.fps, times=_following(written), crf=crf)
+    report.missing = _missing(take, report, frames[1])
     return report
 
 
@@ -124,6 +128,7 @@ def export_frames(
         raise TakeError(f"the folder {folder} cannot be written ({error.strerror}): choose another one.") from None
     if not report.frames:
         raise TakeError(f"take {take.name}: none of the frames {start} to {end - 1} can be read.")
+    report.missing = _missing(take, report, frames[1])
     return report
 
 
@@ -154,6 +159,11 @@ def export_preview(path: str | os.PathLike[str]) -> bool:
         step = len(readable) / len(chosen)
         write_video(take.path / PREVIEW, images(), fps=take.fps / step, times=_following(written), crf=26)
     return True
+
+
+def _missing(take: Take, report: ExportReport, last: int | None) -> int:
+    gone_from_the_end = take.recorded - len(take) if last is None else 0
+    return len(report.skipped) + gone_from_the_end
 
 
 def _channels(take: Take, channel: str) -> list[str]:

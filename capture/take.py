@@ -175,6 +175,13 @@ class Take(Sequence[Frame]):
         return [i for i in range(self._count) if i not in self._frames]
 
     @property
+    def recorded(self) -> int:
+        """Frames that once were there, as far as is known: a file that is gone from the end shortens the take, but
+        not this number."""
+        counted = self.manifest.get("frames") if self.state == "closed" else None
+        return max(self._count, counted or 0)
+
+    @property
     def times(self) -> NDArray[np.float64]:
         """(len,) engine seconds of every frame, without decoding; nan for lost ones."""
         return np.array([at.time if (at := self._frames.get(i)) else np.nan for i in range(self._count)], np.float64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,6 +76,8 @@ class RepairReport:
     """Readable frames."""
     actions: list[str] = field(default_factory=list)
     """One sentence each; empty when there was nothing to do."""
+    lost: list[str] = field(default_factory=list)
+    """One sentence for each file with frames that cannot be brought back."""
 
     @property
     def changed(self) -> bool:
@@ -175,6 +177,15 @@ def _repair(folder: Path, report: RepairReport) -> None:
     if read_index(folder, manifest["id"]) != found.frames:
         write_index(folder, manifest["id"], found.frames)
         report.actions.append("The index was made again.")
+    _tell_lost(folder, manifest | final, found, report)
+
+
+def _tell_lost(folder: Path, manifest: dict[str, Any], found: Survey, report: RepairReport) -> None:
+    """Say which of the frames that the manifest counts cannot be brought back."""
+    for name, frames in _by_file(set(range(manifest["frames"])) - found.frames.keys(), manifest, found).items():
+        why = "is damaged" if (folder / name).exists() else "is missing"
+        many = "1 frame" if len(frames) == 1 else f"{len(frames)} frames"
+        report.lost.append(f"{name} {why}: {many} of {manifest['frames']} cannot be brought back ({ranges(frames)}).")
 
 
 def _rename_swapped(folder: Path, found: Survey, report: RepairReport) -> bool:
@@ -214,21 +225,30 @@ def _cut_torn_tail(folder: Path, name: str, found: Survey, expected: int | None,
 
 
 def _finalised(folder: Path, manifest: dict[str, Any], found: Survey) -> dict[str, Any]:
-    """What the manifest of the closed take has to say, from what is really there."""
+    """What the manifest of the closed take has to say: what is really there, and the files that it listed and that
+    are gone, so that their frames stay known as lost."""
     frames = [found.frames[i] for i in sorted(found.frames)]
-    count = max(found.frames, default=-1) + 1
+    gone = {
+        entry["file"]: entry
+        for entry in manifest.get("segments") or []
+        if entry["frames"] and entry["file"] not in found.scans
+    }
+    count = max([i + 1 for i in found.frames] + [e["first_frame"] + e["frames"] for e in gone.values()], default=0)
     own = {name: [i for i, at in found.frames.items() if at.file == name] for name in found.scans}
     first = {
         name: found.heads[name]["first_frame"] if name in found.heads else min(own[name], default=count)
         for name in found.scans
-    }
-    order = sorted(found.scans, key=first.__getitem__)
+    } | {name: entry["first_frame"] for name, entry in gone.items()}
+    size = {name: scan.size for name, scan in found.scans.items()} | {n: entry["bytes"] for n, entry in gone.items()}
+    order = sorted(first, key=first.__getitem__)
     next_first = [*(first[name] for name in order), count][1:]
     segments = [
-        {"file": name, "first_frame": first[name], "frames": after - first[name], "bytes": found.scans[name].size}
+        {"file": name, "first_frame": first[name], "frames": after - first[name], "bytes": size[name]}
         for name, after in zip(order, next_first, strict=True)
     ]
     seconds = frames[-1].time - frames[0].time + 1 / float(manifest["fps"]) if frames else 0.0
+    if gone:  # their frames' times went with them
+        seconds = max(seconds, manifest.get("seconds") or 0.0)
     final: dict[str, Any] = {
         "state": "closed",
         "frames": count,
@@ -312,11 +332,16 @@ def _check_structure(found: Survey, manifest: dict[str, Any] | None, report: Ver
                 f"{name}: {scan.size - scan.committed} bytes of frame {frame}, which was never committed."
             )
     missing = [i for i in range(report.frames) if i not in found.frames and i not in named]
-    by_file: dict[str, list[int]] = {}
-    for frame in missing:
-        by_file.setdefault(_home_of(frame, manifest, found), []).append(frame)
-    for name, frames in by_file.items():
+    for name, frames in _by_file(missing, manifest, found).items():
         report.problems.append(f"{name}: {ranges(frames)} {'is' if len(frames) == 1 else 'are'} missing.")
+
+
+def _by_file(frames: Iterable[int], manifest: dict[str, Any] | None, found: Survey) -> dict[str, list[int]]:
+    """Lost frames by the file that should hold them."""
+    by_file: dict[str, list[int]] = {}
+    for frame in sorted(frames):
+        by_file.setdefault(_home_of(frame, manifest, found), []).append(frame)
+    return by_file
 
 
 def _home_of(frame: int, manifest: dict[str, Any] | None, found: Survey) -> str:

@@ -508,8 +508,8 @@ class Ingest:
         self._recorders.discard(recorder)
         name, dropped = report.path.name, session.dropped - dropped_at_start
         log.info("take closed: %s, %d frames, %d dropped, %s", name, report.frames, dropped, report.path)
-        if report.problem is not None:
-            log.error("take %s ended early: %s", name, report.problem)
+        if report.problem is not None:  # whoever hears the event tells it, so no warning besides
+            log.info("take %s ended early: %s", name, report.problem)
         event = {"take": name, "frames": report.frames, "dropped": dropped, "problem": report.problem}
         self._on_event({"event": "take_closed", "session": session.id, **event})
         if self._previews is not None and report.frames:
@@ -518,7 +518,7 @@ class Ingest:
             session.recorder = None
             session.problem = report.problem
             if self.auto_record:
-                self._refuse(session.peer, ProtocolError("recording", report.problem or "The recording ended."))
+                self._send(session.peer, wire.Error("recording", report.problem or "The recording ended."))
                 self._end(session, "because it cannot be recorded")
             else:
                 self._send(session.peer, wire.Control("record_stop", {"take": name, "reason": report.problem}))

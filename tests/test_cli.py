@@ -209,9 +209,31 @@ def test_verify_and_repair_a_cut_take(takes: Path, tmp_path: Path, capsys: pytes
     report = last_object(capsys.readouterr().out)
     assert 0 < report["good"] < 12 and report["problems"] and "good" in report["error"]
 
+    assert f"{12 - report['good']} lost or damaged" in report["error"]
+    assert main(["takes", "export", str(cut), "--to", "frames", "-o", str(tmp_path / "out"), "--json"]) == 0
+    printed = capsys.readouterr()
+    exported = last_object(printed.out)
+    assert (exported["exported"], exported["missing"]) == (report["good"], 12 - report["good"])
+    assert f"{report['good']} of 12 frames were exported" in printed.err and printed.err.count("\n") == 1
+
     assert main(["takes", "repair", str(cut), "--json"]) == 0
     assert last_object(capsys.readouterr().out)["frames"] == report["good"]
     assert main(["takes", "verify", str(cut)]) == 0
+
+
+def test_repair_of_a_missing_file_leaves_its_frames_known_as_lost(
+    takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    robbed = tmp_path / "robbed"
+    shutil.copytree(takes / "drive", robbed)
+    (robbed / "frames-000.rmk").unlink()
+    assert main(["takes", "repair", str(robbed)]) == 0
+    assert "12 frames of 12 cannot be brought back" in capsys.readouterr().out
+    assert "0 of 12 frames are good, 12 lost" in fails(capsys, "takes", "verify", str(robbed))
+    assert main(["takes", "show", str(robbed)]) == 0
+    assert "12, 0 dropped, 12 lost" in capsys.readouterr().out
 
 
 def test_export(takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,6 +361,25 @@ def test_a_second_bridge_that_leaves_does_not_end_the_first_ones_recording(
     assert process.returncode == 0, err
     report = last_object(out)
     assert sorted([report["frames"], *(len(Take(path)) for path in report["more_takes"])]) == [2, 5]
+
+
+def test_listen_takes_no_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        main(["record", "listen", "--mode", "live", "--takes", str(tmp_path)])
+    assert ending.value.code == 2 and "the bridge decides" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a file size limit, which Windows has not")
+def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
+    limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000)); "
+    limited += "runpy.run_module('realmaster', run_name='__main__')"
+    command = [sys.executable, "-c", limited, "record", "city", "--frames", "60", "--size", "160x96"]
+    run = subprocess.run(
+        [*command, "--takes", str(tmp_path)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+    assert run.returncode == 1, run.stderr
+    assert run.stderr.count("disk is full") == 1, run.stderr
+    assert "refused" not in run.stderr and "Traceback" not in run.stderr
 
 
 def test_listen_ends_after_the_frames_asked_for(tmp_path: Path) -> None:

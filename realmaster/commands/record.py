@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=positive, metavar="S", help="seconds of engine time to record")
     length.add_argument("--frames", type=count, metavar="N", help="frames to record")
-    parser.add_argument("--mode", choices=("live", "lossless"), default="lossless", help="live: the engine never "
+    parser.add_argument("--mode", choices=("live", "lossless"), help="live: the engine never "
                         "waits, frames may be dropped; lossless: it waits (default)")  # fmt: skip
     parser.add_argument("--fps", type=positive, default=24.0, help="frames per second of engine time (default: 24)")
     parser.add_argument("--size", type=picture_size, metavar="WxH", help="size of the picture (default: the engine's)")
@@ -187,7 +187,8 @@ def _wanted_frames(args: argparse.Namespace) -> int | None:
 
 def _bridge_command(args: argparse.Namespace, frames: int | None) -> list[str]:
     """The command line of the bridge for SOURCE."""
-    command = [sys.executable, "-m", f"engine_bridges.{args.source}", "--mode", args.mode, "--fps", f"{args.fps:g}"]
+    command = [sys.executable, "-m", f"engine_bridges.{args.source}", "--fps", f"{args.fps:g}"]
+    command += ["--mode", args.mode or "lossless"]
     if frames is not None:
         command += ["--frames", str(frames)]
     if args.size is not None:
@@ -203,6 +204,8 @@ def _bridge_command(args: argparse.Namespace, frames: int | None) -> list[str]:
 def _check_use(args: argparse.Namespace) -> None:
     """WrongUse for options that SOURCE does not have."""
     listens = args.source == "listen"
+    if listens and args.mode is not None:
+        raise WrongUse("--mode is the bridge's: with `record listen` the bridge decides whether it waits")
     for option in ("seed", "size"):
         if listens and getattr(args, option) is not None:
             raise WrongUse(f"--{option} is the engine's: `record listen` takes what the bridge sends")

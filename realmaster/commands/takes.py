@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -109,6 +110,7 @@ def run_show(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     about = TakeInfo.of(take)
     events = Counter(event.get("name") for event in take.events)
     good = take.readable
+    lost = take.recorded - len(good)
     frames = [take[good[place]] for place in _spread(len(good), 6)]
     sheet = None
     if frames:
@@ -122,7 +124,7 @@ def run_show(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
                 "path": take.path,
                 "recorded": about.created,
                 "engine": " / ".join(filter(None, (about.engine, about.game))),
-                "frames": f"{about.frames}, {about.dropped} dropped, {len(take.damaged)} lost to damage",
+                "frames": f"{take.recorded}, {about.dropped} dropped, {lost} lost",
                 "length": f"{about.seconds:.2f} s at {about.fps:g} fps",
                 "picture": "{}x{}".format(*about.size) if about.size else "none",
                 "channels": ", ".join(about.channels),
@@ -134,7 +136,8 @@ def run_show(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
             },
         )
     )
-    return {**about.to_dict(), "damaged": take.damaged, "events": events, "sheet": sheet}
+    found = {"recorded": take.recorded, "lost": lost, "damaged": take.damaged, "events": events, "sheet": sheet}
+    return {**about.to_dict(), **found}
 
 
 def _draw_sheet(take: Take, frames: Sequence[Frame], out: Path, step: Step) -> Path:
@@ -169,7 +172,9 @@ def run_verify(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     if found.problems:
         first, others = found.problems[0].rstrip("."), len(found.problems) - 1
         more = f" (and {others} more, see --json)" if others else ""
-        raise CommandError(f"{path.name}: {found.good} of {found.frames} frames are good; {first}{more}.", report)
+        lost = found.frames - found.good
+        counted = f"{found.good} of {found.frames} frames are good" + (f", {lost} lost or damaged" if lost else "")
+        raise CommandError(f"{path.name}: {counted}; {first}{more}.", report)
     screen.show(f"[green]✓[/] {path.name}: all {found.frames} frames are good, the take is {found.state}.")
     for note in found.notes:
         screen.show(f"  {note}")
@@ -186,6 +191,8 @@ def run_repair(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     screen.show(f"[green]✓[/] {path.name}: {what}, the take is closed with {done.frames} frames.")
     for action in done.actions:
         screen.show(f"  {action}")
+    for sentence in done.lost:
+        screen.show(f"  [red]{sentence}[/]")
     return asdict(done)
 
 
@@ -201,8 +208,13 @@ def run_export(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
             done = export_mp4(take, out, channel=args.channel, progress=step)
         else:
             done = export_frames(take, out, progress=step)
-    skipped = f", {len(done.skipped)} damaged ones left out" if done.skipped else ""
-    screen.show(f"[green]✓[/] {done.frames} frames{skipped}: {out}")
+    screen.show(f"[green]✓[/] {done.frames} frames: {out}")
+    if done.missing:
+        print(
+            f"realmaster: {done.frames} of {done.frames + done.missing} frames were exported, the other {done.missing} "
+            f"are lost, damaged or without the channel: `realmaster takes verify {take.name}` says which.",
+            file=sys.stderr,
+        )
     return {"take": take.path, "to": args.to, **done.to_dict()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from realmaster.lift.lifter import Lifter
-from realmaster.lift.profiles import load_profile
+from realmaster.lift.profiles import check_paths, load_profile
 
 
 def load_lifter(model: str | Path = "embedded", lora: str | None = None, device: str | None = None) -> Lifter:
@@ -17,6 +17,7 @@ def load_lifter(model: str | Path = "embedded", lora: str | None = None, device:
     profile = load_profile(model)
     if lora is not None:
         profile.adapter = None if lora == "none" else lora
+    check_paths(profile)  # at once, not after the pipeline has loaded
     # Families are imported when asked for: each brings its pipeline's imports with it.
     from realmaster.lift.ltx2 import LTX2Lifter
 

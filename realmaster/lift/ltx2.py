@@ -210,8 +210,6 @@ def load_adapter(pipeline: DiffusionPipeline, profile: Profile) -> int:
     if profile.adapter is None:
         return 1
     adapter = Path(profile.adapter)
-    if adapter.suffix == ".safetensors" and not adapter.is_file():
-        raise LiftError(f"There is no adapter {adapter}: --lora takes a safetensors file, a folder, or a hub id.")
     try:
         pipeline.load_lora_weights(profile.adapter, adapter_name="lift", use_safetensors=True)
     except (OSError, SafetensorError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
 import platformdirs
@@ -85,6 +85,25 @@ def load_profile(model: str | Path) -> Profile:
         f"There is no model profile named {str(model)!r}: {hint}known profiles are {', '.join(sorted(known))}, "
         "or give a folder in diffusers layout."
     )
+
+
+def check_paths(profile: Profile) -> None:
+    """Raises `LiftError` when base or adapter is written as a path and nothing is there: only what can be a hub id is
+    looked for on the hub."""
+    if _is_path(profile.base) and not Path(profile.base).is_dir():
+        raise LiftError(
+            f"There is no folder {profile.base}, the base of profile {profile.name}: "
+            "give a folder in diffusers layout or a hub id."
+        )
+    adapter = profile.adapter
+    if adapter is not None and (_is_path(adapter) or adapter.endswith(".safetensors")) and not Path(adapter).exists():
+        raise LiftError(f"There is no adapter {adapter}: --lora takes a safetensors file, a folder, or a hub id.")
+
+
+def _is_path(reference: str) -> bool:
+    """Whether it cannot be a hub id (`name` or `owner/name`): absolute on any system, or relative and longer."""
+    absolute = PurePosixPath(reference).is_absolute() or PureWindowsPath(reference).is_absolute()
+    return absolute or reference.startswith((".", "~")) or "\\" in reference or reference.count("/") > 1
 
 
 def _read(path: Path) -> Profile:

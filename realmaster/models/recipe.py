@@ -364,8 +364,10 @@ def sample(
 
 
 def refiner_stage(clips: Path, work: Path, minutes: float, sigmas: list[float]) -> None:
-    """Fit the decoder's refiner to lifted latents of training clips, with true latents mixed in so that it stays a
+    """Fit the decoder's refiner to lifted stills of training clips, with true latents mixed in so that it stays a
     decoder. The loss is L1 with SSIM (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural Networks").
+
+    Prints the loss beside that of the pictures as they went in, both smoothed.
     """
     torch.manual_seed(2)
     codec = PatchCodec.from_pretrained(work / "codec")
@@ -373,38 +375,47 @@ def refiner_stage(clips: Path, work: Path, minutes: float, sigmas: list[float]) 
     prompt = ConstantPrompt.from_pretrained(work / "connectors").embedding.detach()
     paths = sorted(clips.glob("*.npy"))
     seen, truths = [], []
-    for number, path in enumerate(paths[:: max(1, len(paths) // 150)]):
-        clip = load_clip(path)
+    for number, path in enumerate(paths[:: max(1, len(paths) // 200)]):
+        render, truth = load_clip(path)[:2, :, ::4].transpose(1, 2)[:, :, :, None]  # stills, as clips of one frame
         with torch.no_grad():
-            latents = codec.encode(clip[:2]).latent_dist.mode()
-            lifted = sample(transformer, latents[:1], prompt, sigmas, seed=number) if number % 4 else latents[1:]
-            seen.append(codec.decode_patches(lifted)[0].transpose(0, 1).half())
-        truths.append(clip[1].transpose(0, 1).half())
+            source = truth if number % 8 == 0 else render
+            latents = codec.encode(source).latent_dist.mode()
+            if source is render:
+                latents = sample(transformer, latents, prompt, sigmas, seed=number)
+            seen.append(codec.decode_patches(latents)[:, :, 0].half())
+        truths.append(truth[:, :, 0].half())
     pictures, targets = torch.cat(seen), torch.cat(truths)
     print(f"refiner: {len(pictures)} frames")
     refiner = codec.refiner.requires_grad_(True)
-    optimizer = torch.optim.AdamW(refiner.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(refiner.parameters(), lr=5e-4)
     budget, started, step = minutes * 60, time.monotonic(), 0
+    smooth = np.zeros(2)
     height, width = pictures.shape[-2:]
     while (spent := time.monotonic() - started) < budget:
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * (0.485 * (1 + math.cos(math.pi * spent / budget)) + 0.03)
+            group["lr"] = 5e-4 * (0.485 * (1 + math.cos(math.pi * spent / budget)) + 0.03)
         chosen = torch.randint(len(pictures), (8,))
         # Crops start on whole patches: where the seams lie is what the refiner has to know.
         y, x = (16 * int(torch.randint((side - crop) // 16 + 1, ())) for side, crop in ((height, 96), (width, 160)))
         window = (..., slice(y, y + 96), slice(x, x + 160))
-        truth = targets[chosen][window].float()
-        with torch.autocast("cpu", torch.bfloat16):
-            refined = refiner(pictures[chosen][window].float()).float()
-        ssim = structural_similarity_index_measure(refined, truth, data_range=2.0)
-        loss = (refined - truth).abs().mean() + 0.2 * (1 - ssim)
+        plain, truth = pictures[chosen][window].float(), targets[chosen][window].float()
+        loss = picture_loss(refiner(plain), truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         step += 1
+        if step % 10 == 0:
+            smooth = 0.9 * smooth + 0.1 * np.array([loss.item(), picture_loss(plain, truth).item()])
         if step % 100 == 0:
-            print(f"step {step}  {spent / 60:.1f} of {minutes:g} min  loss {loss:.4f}", flush=True)
+            losses = f"loss {smooth[0]:.4f}  plain {smooth[1]:.4f}"
+            print(f"step {step}  {spent / 60:.1f} of {minutes:g} min  {losses}", flush=True)
     codec.requires_grad_(False).save_pretrained(work / "vae")
+
+
+def picture_loss(pictures: Tensor, truth: Tensor) -> Tensor:
+    """Of `[N, 3, H, W]` in [-1, 1]."""
+    ssim = structural_similarity_index_measure(pictures, truth, data_range=2.0)
+    return (pictures - truth).abs().mean() + 0.2 * (1 - ssim)
 
 
 def pack_stage(work: Path, out: Path) -> None:

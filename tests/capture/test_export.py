@@ -12,7 +12,7 @@ from PIL import Image
 from capture.errors import TakeError
 from capture.export import export_frames, export_mp4, export_preview
 from capture.pictures import depth_to_picture, motion_to_picture, normal_to_picture, tile, turbo
-from capture.take import Take
+from capture.take import Take, WriterSettings
 from capture.video import read_video
 
 from .recordings import HEIGHT, WIDTH, make_frame, record_take, start_take
@@ -64,12 +64,23 @@ def test_damaged_frames_are_left_out_and_counted(tmp_path: Path) -> None:
     path = record_take(tmp_path / "t", 5)
     damage(path, 2)
     report = export_frames(Take(path), tmp_path / "f")
-    assert (report.frames, report.skipped) == (4, [2])
+    assert (report.frames, report.skipped, report.missing) == (4, [2], 1)
     assert not (tmp_path / "f" / "color" / "000002.png").exists()
     report = export_mp4(Take(path), tmp_path / "v.mp4", "instance")
     assert (report.frames, report.skipped) == (4, [2])
     assert len(read_video(tmp_path / "v.mp4")[1]) == 4
     assert export_preview(path)
+
+
+def test_frames_that_are_gone_from_the_end_are_missing_from_the_export(tmp_path: Path) -> None:
+    path = record_take(tmp_path / "t", 6, settings=WriterSettings(segment_bytes=14_000))
+    sorted(path.glob("frames-*"))[-1].unlink()
+    left = len(Take(path))
+    assert 0 < left < 6
+    for report in (export_frames(Take(path), tmp_path / "f"), export_mp4(Take(path), tmp_path / "v.mp4")):
+        assert report.missing == 6 - left
+        assert report.to_dict()["exported"] == left
+    assert export_mp4(Take(path), tmp_path / "w.mp4", frames=(0, left)).missing == 0
 
 
 def test_frames_are_exact(tmp_path: Path) -> None:

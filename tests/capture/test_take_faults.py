@@ -245,9 +245,31 @@ def test_a_missing_segment_is_named_with_its_frames(take_path: Path, number: int
     else:
         with pytest.raises(TakeDamagedError, match=f"frame {lost[0]} is lost"):
             Take(take_path)[lost[0]]
-    repair(take_path, preview=False)
+    manifest, seconds = Take(take_path).manifest, Take(take_path).manifest["seconds"]
+    repaired = repair(take_path, preview=False)
+    assert repaired.frames == len(rest)
+    told = f"{gone.name} is missing: {len(lost)} frames of 12 cannot be brought back (frames {lost[0]}-{lost[-1]})."
+    assert repaired.lost == [told]
     assert_good(take_path, rest)
-    assert not repair(take_path, preview=False).changed
+    again = repair(take_path, preview=False)
+    assert not again.changed and again.lost == [told]
+    report = verify(take_path)  # what is lost stays known
+    assert (report.good, report.frames) == (len(rest), 12)
+    assert f"{gone.name}: the file is missing (frames {lost[0]}-{lost[-1]})." in report.problems
+    after = Take(take_path)
+    assert after.recorded == 12 and after.manifest["segments"] == manifest["segments"]
+    assert after.manifest["seconds"] == seconds
+
+
+def test_repair_of_a_take_without_its_only_file_remembers_the_frames(tmp_path: Path) -> None:
+    path = record_take(tmp_path / "t", 5)
+    (path / "frames-000.rmk").unlink()
+    repaired = repair(path, preview=False)
+    assert repaired.frames == 0
+    assert repaired.lost == ["frames-000.rmk is missing: 5 frames of 5 cannot be brought back (frames 0-4)."]
+    report = verify(path)
+    assert (report.good, report.frames) == (0, 5) and not report.ok
+    assert Take(path).recorded == 5
 
 
 def test_a_deleted_or_broken_manifest_is_made_again(take_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,21 @@ def test_a_wrong_profile_is_named_in_one_sentence(tmp_path: Path, text: str, nam
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(LiftError, match="neither a profile.toml nor"):
         load_profile(tmp_path)
+
+
+@pytest.mark.parametrize("base", ["/no/such/model", "./missing", "../missing", "C:\\\\missing"])
+def test_a_base_that_is_a_path_is_never_looked_up_on_the_hub(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "realmaster.lift.ltx2", None)  # importing it would fail: nothing is loaded
+    profile = tmp_path / "mine.toml"
+    profile.write_text(f'base = "{base}"\n')
+    with pytest.raises(LiftError, match="There is no folder .*the base of profile mine"):
+        load_lifter(profile)
+
+
+@pytest.mark.parametrize("adapter", ["/no/such/adapter", "./missing", "my/own/adapter", "missing.safetensors"])
+def test_a_local_adapter_is_looked_for_before_the_pipeline_loads(adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "realmaster.lift.ltx2", None)
+    with pytest.raises(LiftError, match=f"There is no adapter {adapter}"):
+        load_lifter("embedded", lora=adapter)
