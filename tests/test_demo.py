@@ -17,7 +17,7 @@ from realmaster.cli import main
 from realmaster.commands import demo
 
 FRAMES = 17
-"""Two windows of the embedded model: 9 frames, then 8 that begin where those end."""
+"""Enough for people and cars to move; still seconds to lift."""
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -25,7 +25,8 @@ class LiftRules:
     window: int
     """Frames of one piece: `frame_step * k + 1`."""
     overlap: int
-    """Frames at a window's start that the window before has lifted: `frame_step * k + 1`, less than `window`."""
+    """Frames at a window's start that the window before has lifted: `frame_step * k + 1`, less than `window`; or 0,
+    and every window stands alone."""
     frame_step: int
     """Clip and prefix lengths are multiples of this, plus one."""
     size_multiple: int
@@ -34,7 +35,8 @@ class LiftRules:
     """Longer side at which the model works, in pixels; larger pictures are lifted smaller and enlarged again."""
 
     def __post_init__(self) -> None:
-        for name, length in (("window", self.window), ("overlap", self.overlap)):
+        lengths = {"window": self.window} | ({"overlap": self.overlap} if self.overlap else {})
+        for name, length in lengths.items():
             if length < 1 or (length - 1) % self.frame_step:
                 raise LiftError(
                     f"A {name} of {length} frames does not fit this model: use {self.frame_step}k+1 frames, "

@@ -47,8 +47,8 @@ class Profile(BaseModel):
     adapter_weight: float = Field(1.0, ge=0.0, le=2.0)
     prompt: str = Field("", description="prompt where the user gives none")
     trigger: str = Field("", description="word that the adapter was trained with; put before every prompt")
-    window: int = Field(121, ge=2, description="frames lifted in one piece")
-    overlap: int = Field(9, ge=1, description="frames that a window takes over from the one before")
+    window: int = Field(121, ge=1, description="frames lifted in one piece")
+    overlap: int = Field(9, ge=0, description="frames that a window takes over from the one before")
     max_side: int = Field(1280, ge=64, description="longer side at which the model works, in pixels")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     sampling: Sampling = Sampling()

@@ -46,8 +46,9 @@ def lift_long(
         done += fresh
         if progress is not None:
             progress(done, total if total is not None else done)
-        prefix = lifted[-rules.overlap :]
-        waiting = waiting[-rules.overlap :]
+        kept = min(rules.overlap, len(lifted))
+        prefix = lifted[len(lifted) - kept :] if kept else None
+        waiting = waiting[len(waiting) - kept :]
 
     for frame in frames:
         waiting.append(frame)

@@ -40,7 +40,7 @@ def test_paths_are_relative_to_the_profile(tmp_path: Path) -> None:
     ("text", "named"),
     [
         ("base = 1", "base"),
-        ('base = "x"\nwindow = 1', "window"),
+        ('base = "x"\nwindow = 0', "window"),
         ('base = "x"\nspeed = 3', "speed"),
         ('base = "x"\n[sampling]\nsigmas = [0.5, 0.9]', "sigmas must fall"),
         ("base = ", "not valid TOML"),

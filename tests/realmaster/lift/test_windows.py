@@ -30,15 +30,18 @@ def numbered(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [1, 5, 8, 9, 10, 17, 18, 40])
-@pytest.mark.parametrize(("window", "overlap"), [(9, 1), (9, 5), (17, 9)])
+@pytest.mark.parametrize(("window", "overlap"), [(9, 1), (9, 5), (17, 9), (9, 0), (1, 0)])
 def test_every_frame_is_lifted_once_and_in_order(count: int, window: int, overlap: int) -> None:
     lifter = Recorder(window, overlap)
     lifted = list(lift_long(lifter, iter(numbered(count))))
     assert [int(frame[0, 0, 0]) for frame in lifted] == [n + 1 for n in range(count)]
     assert len(lifter.asked) == count_windows(count, lifter.rules)
     for (before, _), (clip, prefix) in zip(lifter.asked, lifter.asked[1:], strict=False):
-        assert clip[:overlap] == before[-overlap:]
-        assert prefix == [n + 1 for n in clip[:overlap]]
+        if overlap:
+            assert clip[:overlap] == before[-overlap:]
+            assert prefix == [n + 1 for n in clip[:overlap]]
+        else:
+            assert prefix is None
 
 
 def test_frames_come_as_soon_as_their_window_is_done() -> None:
@@ -60,7 +63,7 @@ def test_progress_counts_every_frame_and_never_goes_back() -> None:
     assert done == sorted(done) and calls[-1] == (20, 20)
 
 
-@pytest.mark.parametrize(("window", "overlap"), [(8, 1), (9, 2), (9, 9)])
+@pytest.mark.parametrize(("window", "overlap"), [(8, 1), (9, 2), (9, 9), (1, 1), (0, 0)])
 def test_rules_that_cannot_work_are_refused(window: int, overlap: int) -> None:
     with pytest.raises(LiftError):
         LiftRules(window=window, overlap=overlap, frame_step=4, size_multiple=32, max_side=320)
