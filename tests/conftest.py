@@ -1,10 +1,18 @@
-"""What all tests share: no test touches the user's own folders."""
+"""What all tests share: no test touches the user's own folders, and Ctrl-C is Ctrl-C."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """A shell starts its background jobs with SIGINT ignored, and children inherit that: the programs whose Ctrl-C is
+    tested would never hear it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
