@@ -163,13 +163,13 @@ def test_live_lift_shows_each_lifted_frame_with_its_source(service: Service) -> 
             time.sleep(0.05)
             return len(seen) >= 18
 
-        until(shown, 180, "a lifted window")
+        until(shown, 180, "lifted windows")
         assert service.live.state()["lag"] > 0
         service.live.set(False)
     first = seen[:18]
     assert [picture.view for picture in first] == ["source", "lifted"] * 9
     serials = [picture.serial for picture in first[::2]]
-    assert serials == [picture.serial for picture in first[1::2]] == list(range(serials[0], serials[0] + 9))
+    assert serials == [picture.serial for picture in first[1::2]] == sorted(set(serials))
     assert service.live.state()["what"] == "off"
 
 
