@@ -195,14 +195,15 @@ def first_line(error: Exception) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without diffusers' progress bar and its remark that our codec is not the class it expected."""
-    level = diffusers_logging.get_verbosity()
+    level, bars = diffusers_logging.get_verbosity(), diffusers_logging.is_progress_bar_enabled()
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     try:
         yield
     finally:
         diffusers_logging.set_verbosity(level)
-        diffusers_logging.enable_progress_bar()
+        if bars:
+            diffusers_logging.enable_progress_bar()
 
 
 def load_adapter(pipeline: DiffusionPipeline, profile: Profile) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from capture.frame import Frame
 from capture.pictures import tile
 from capture.take import Take
 from capture.video import write_video
@@ -42,17 +44,23 @@ def lift_take(
 
     started = time.monotonic()
     chosen = take[first:last]
-    times = [frame.time for frame in chosen]
+    times = [frame.time for frame in chosen]  # a lost frame is known now, not after an hour of lifting
     stills = sorted({0, (last - first) // 2, last - first - 1})
     scorer = Scorer()
+    under_way: deque[Frame] = deque()  # read, not yet lifted: a frame is decoded once
 
-    def lifted() -> Iterable[np.ndarray]:
-        colors = (frame.color for frame in chosen)
-        pictures = lift_long(lifter, colors, prompt, seed, steps, total=last - first, progress=progress)
+    def renders() -> Iterator[np.ndarray]:
+        for frame in chosen:
+            under_way.append(frame)
+            yield frame.color
+
+    def lifted() -> Iterator[np.ndarray]:
+        pictures = lift_long(lifter, renders(), prompt, seed, steps, total=last - first, progress=progress)
         for index, picture in enumerate(pictures):
-            scorer.add(chosen[index], picture)
+            frame = under_way.popleft()
+            scorer.add(frame, picture)
             if index in stills:
-                side_by_side = tile([chosen[index].color, picture], labels=["render", "lifted"])
+                side_by_side = tile([frame.color, picture], labels=["render", "lifted"])
                 Image.fromarray(side_by_side).save(out / f"still-{first + index:05d}.png")
             yield picture
 
