@@ -111,7 +111,9 @@ def test_recording_on_command(start: Any) -> None:
         until(lambda: sender.connected and sender.stats.acknowledged == 7)
         assert running.ingest.command("record_stop").result(5) == [name]
         send(sender, 2, first=8)
-        assert {control.name for control in sender.controls()} == {"record_start", "record_stop"}
+        controls = sender.controls()
+        until(lambda: controls.extend(sender.controls()) or len(controls) >= 2, what="both controls")
+        assert [control.name for control in controls] == ["record_start", "record_stop"]
         with pytest.raises(UserError, match="Nothing is being recorded"):
             running.ingest.command("record_stop").result(5)
     assert [frame.serial for frame in running.take(name)] == [3, 4, 5, 6, 7]
