@@ -316,8 +316,9 @@ class Ingest:
         """Answer a bad message; a peer that sends many is ignored for a while."""
         self.refused += 1
         errors = self._offenders.offend(peer, time.monotonic())
-        if errors == 1:
-            log.warning("refused a message (%s): %s", error.code, error.sentence)
+        if errors == 1:  # a mild one is no fault of the bridge: frames on their way when the session ended, say
+            level = logging.INFO if error.code in wire.MILD_CODES else logging.WARNING
+            log.log(level, "refused a message (%s): %s", error.code, error.sentence)
         if errors >= self.settings.errors_allowed:
             log.warning("a peer is ignored for %.0f s after %d errors", self.settings.error_seconds, errors)
         self._send(peer, wire.Error(error.code, error.sentence))

@@ -331,7 +331,7 @@ def send_some(endpoint: str, frames: int, after: threading.Event | None = None) 
             while sender.stats.acknowledged != frames - 1 and time.monotonic() < deadline:
                 sender.controls()
                 time.sleep(0.02)
-            after.wait(30)
+            after.wait(60)
 
 
 def test_listen_ends_with_the_bridge(listening: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_a_bridge_does_not_outlive_a_killed_recording(mode: str, tmp_path: Path)
         (bridge,) = psutil.Process(process.pid).children()
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
     try:
         bridge.wait(GONE_SECONDS + 20)
     except psutil.NoSuchProcess:

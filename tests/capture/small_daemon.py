@@ -50,7 +50,7 @@ class SmallDaemon:
     def say(self, message: wire.Message) -> None:
         self._to_say.append(message)
 
-    def wait_for(self, kind: type, count: int = 1, timeout: float = 5.0) -> list:
+    def wait_for(self, kind: type, count: int = 1, timeout: float = 30.0) -> list:
         deadline = time.monotonic() + timeout
         while len(self.of(kind)) < count:
             assert time.monotonic() < deadline, f"only {self.of(kind)} of {kind.__name__}"
@@ -63,7 +63,7 @@ class SmallDaemon:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(60)
         self._context.destroy(linger=200)
 
     def __enter__(self) -> SmallDaemon:

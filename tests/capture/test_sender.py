@@ -51,7 +51,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def until(condition, timeout: float = 5.0) -> None:
+def until(condition, timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
@@ -89,7 +89,7 @@ def test_lossless_never_exceeds_its_credit():
         daemon.wait_for(wire.FrameMessage, 3)
         assert not done.wait(0.2) and len(daemon.frames) == 3
         daemon.say(wire.Credit(2, 1))
-        assert done.wait(5)
+        assert done.wait(60)
         thread.join()
         assert len(daemon.wait_for(wire.FrameMessage, 5)) == 5 and s.stats.acknowledged == 1
 
@@ -304,7 +304,7 @@ def test_frames_meant_for_a_daemon_that_died_do_not_reach_the_next():
         for i in range(6):  # 54 MB, more than fits into the buffers of the connection
             assert s.send(None, picture, time=i)
     with SmallDaemon(first.port) as second:
-        until(lambda: s.connected)
+        until(lambda: s.connected and second.of(wire.Hello))  # connected alone may still mean the first
         assert s.send(None, picture, time=6)
         second.wait_for(wire.FrameMessage)
         assert [type(message) for message in second.messages] == [wire.Hello, wire.FrameMessage]
@@ -321,7 +321,7 @@ def test_lossless_fails_when_the_daemon_stays_away():
     with pytest.raises(SenderError, match="No daemon answers"):
         for i in range(1, 9):
             s.send(None, arrays(), time=i)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     s.close()
 
 

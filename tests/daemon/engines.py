@@ -85,7 +85,7 @@ class Peer:
     def say_parts(self, parts: list[Any]) -> None:
         self.socket.send_multipart(parts)
 
-    def hear(self, timeout: float = 5.0) -> wire.Message:
+    def hear(self, timeout: float = 30.0) -> wire.Message:
         """The next message from the daemon; credits of nothing, which only ask whether we live, are left out."""
         deadline = time.monotonic() + timeout
         while True:
@@ -121,7 +121,7 @@ class Peer:
         self.close()
 
 
-def until(condition: Callable[[], Any], timeout: float = 10.0, what: str = "it") -> Any:
+def until(condition: Callable[[], Any], timeout: float = 30.0, what: str = "it") -> Any:
     """Wait until the condition holds and return its value."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -40,7 +40,7 @@ def test_an_orderly_end_is_told_as_one_whoever_waits_for_it(caplog: pytest.LogCa
         watcher.start()
         child.stop(10)
         over.set()
-        watcher.join(5)
+        watcher.join(60)
         assert ends == [0] and not child.alive
     assert not caplog.records
 

@@ -40,7 +40,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, service: Service) -> Iterator[Any]:
     """The page of the test's daemon; no test may leave an error on its console."""
     page = browser.new_page(viewport={"width": 1280, "height": 860})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -66,7 +66,7 @@ def game(service: Service) -> Iterator[str]:
     driver.start()
     yield name
     stop.set()
-    driver.join(20)
+    driver.join(60)
 
 
 def drawn(page: Any, canvas: str) -> bool:
@@ -80,7 +80,7 @@ def drawn(page: Any, canvas: str) -> bool:
 
 
 def expect_text(page: Any, selector: str, text: str) -> None:
-    playwright.expect(page.locator(selector)).to_contain_text(text, timeout=20_000)
+    playwright.expect(page.locator(selector)).to_contain_text(text, timeout=60_000)
 
 
 def test_without_an_engine_the_page_says_what_to_do(page: Any, service: Service) -> None:
@@ -104,11 +104,11 @@ def test_a_live_session_is_shown_and_recorded(page: Any, service: Service, game:
     page.wait_for_timeout(500)
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("button", name="Record").wait_for()
-    playwright.expect(page.locator("#takes .badge")).to_have_count(0, timeout=20_000)
+    playwright.expect(page.locator("#takes .badge")).to_have_count(0, timeout=60_000)
     name = page.locator("#takes .name").inner_text()
     assert len(Take(service.config.takes / name)) > 0
     page.get_by_role("button", name="Save replay").click()
-    playwright.expect(page.locator("#takes .take")).to_have_count(2, timeout=20_000)
+    playwright.expect(page.locator("#takes .take")).to_have_count(2, timeout=60_000)
 
 
 def test_the_wipe_is_moved_by_keys_and_by_hand(page: Any, game: str) -> None:
@@ -155,7 +155,7 @@ def test_a_lift_is_asked_for_and_a_finished_one_plays_beside_its_render(page: An
     (job,) = service.lifts.jobs()
     assert (job.frames, job.prompt) == ((0, 5), "a <b>bold</b> street")
     page.get_by_role("button", name="Cancel the lift").click()
-    playwright.expect(page.get_by_role("button", name="Cancel the lift")).to_be_hidden(timeout=20_000)
+    playwright.expect(page.get_by_role("button", name="Cancel the lift")).to_be_hidden(timeout=60_000)
 
 
 def test_everything_fits_a_phone_and_has_a_name(page: Any, game: str, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Recording:
 
     def finish(self) -> TakeReport:
         self.recorder.close()
-        assert self.recorder.join(10)
+        assert self.recorder.join(60)
         (report,) = self.reports
         return report
 
@@ -77,7 +77,7 @@ def test_a_reported_frame_is_readable_at_once(tmp_path: Path, encoders: ThreadPo
 
     recording.recorder._on_frame = on_frame
     recording.recorder.put(frame(0))
-    assert ready.wait(10)
+    assert ready.wait(60)
     recording.finish()
     assert seen == [1]
 

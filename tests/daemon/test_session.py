@@ -60,7 +60,7 @@ def test_the_window_is_the_recorder_s_while_there_is_one(tmp_path: Path) -> None
         )
         assert s.window == 5 and s.describe(0.0)["recording"] == "t"
         s.recorder.close()
-        assert closed.wait(10)
+        assert closed.wait(60)
 
 
 def test_counts() -> None:

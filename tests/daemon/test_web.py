@@ -219,7 +219,7 @@ def test_a_viewer_is_sent_no_more_than_it_acknowledges(shared: Service) -> None:
         asyncio.run(watch())
     finally:
         stop.set()
-        driver.join(20)
+        driver.join(60)
 
 
 @pytest.mark.parametrize("message", ["no json", "[]", '{"ack": "x"}', '{"watch": 5}', '{"ack": 99999999999}'])

@@ -112,7 +112,7 @@ def test_queued_jobs_can_be_cancelled_and_names_do_not_collide(lifts: LiftQueue)
     with pytest.raises(UserError, match="no lift with the number"):
         lifts.cancel("77")
     with pytest.raises(UserError, match="busy"):
-        lifts.lift_live(np.zeros((9, *SIZE, 3), np.uint8)).result(5)
+        lifts.lift_live(np.zeros((9, *SIZE, 3), np.uint8)).result(30)
 
 
 def test_closing_cancels_everything_at_once(lifts: LiftQueue) -> None:
@@ -152,7 +152,7 @@ def test_the_process_ends_when_the_daemon_is_killed(takes: Path) -> None:
     pid = int(parent.stdout.readline())
     time.sleep(0.5)
     parent.kill()
-    parent.wait(10)
+    parent.wait(60)
     until(lambda: not running(pid), 15, "the end of the lifting process")
 
 

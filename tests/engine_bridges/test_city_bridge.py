@@ -88,7 +88,7 @@ def test_what_is_announced_and_sent(daemon: Daemon) -> None:
         assert [entity.id for entity in message.entities] == [entity.id for entity in truth.entities]
     assert isinstance(daemon.receive(), wire.Bye)
     daemon.send(wire.Goodbye(received=3, recorded=0, dropped=0, take=None))
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -110,7 +110,7 @@ def test_pause_and_step(daemon: Daemon) -> None:
         message = daemon.receive()
     assert last == 5 and isinstance(message, wire.Bye)
     daemon.send(wire.Goodbye(received=6, recorded=0, dropped=0, take=None))
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -125,7 +125,7 @@ def test_live_leaves_out_frames_without_credit(daemon: Daemon) -> None:
     assert second.time == pytest.approx(second.serial / 24)
     assert isinstance(daemon.receive(), wire.Bye)
     daemon.send(wire.Goodbye(received=2, recorded=0, dropped=second.dropped_before, take=None))
-    thread.join(10)
+    thread.join(60)
 
 
 def test_recorded_frames_find_their_reference(tmp_path: Path) -> None:
