@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from realmaster.lift.lifter import Lifter
-from realmaster.lift.profiles import check_paths, load_profile
+from realmaster.lift.profiles import check_paths, family_of, load_profile
 
 
 def load_lifter(model: str | Path = "embedded", lora: str | None = None, device: str | None = None) -> Lifter:
@@ -19,6 +19,10 @@ def load_lifter(model: str | Path = "embedded", lora: str | None = None, device:
         profile.adapter = None if lora == "none" else lora
     check_paths(profile)  # at once, not after the pipeline has loaded
     # Families are imported when asked for: each brings its pipeline's imports with it.
+    if family_of(profile) == "wan":
+        from realmaster.lift.wan import WanLifter
+
+        return WanLifter(profile, device)
     from realmaster.lift.ltx2 import LTX2Lifter
 
-    return {"ltx2": LTX2Lifter}[profile.family](profile, device)
+    return LTX2Lifter(profile, device)

@@ -7,14 +7,27 @@ configuration folder or beside an adapter (`realmaster train` writes one). Paths
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from realmaster.lift.lifter import LiftError
+
+Family = Literal["ltx2", "wan"]
+"""Model families, each with a file of its own."""
+
+PIPELINES: dict[str, Family] = {
+    "LTX2InContextPipeline": "ltx2",
+    "LTX2ConditionPipeline": "ltx2",
+    "LTX2Pipeline": "ltx2",
+    "WanInContextPipeline": "wan",
+    "WanPipeline": "wan",
+}
+"""The family of a folder in diffusers layout, by the pipeline class that it names."""
 
 SHIPPED = Path(__file__).parent / "profiles"
 
@@ -24,6 +37,8 @@ class Sampling(BaseModel):
 
     steps: int = Field(8, ge=1, le=1000, description="denoising steps where no sigmas are given")
     sigmas: list[float] | None = Field(None, min_length=1, description="noise levels, falling, each in (0, 1]")
+    solver: Literal["unipc", "euler"] | None = Field(None, description="Wan only; by default the model's own")
+    flow_shift: float | None = Field(None, gt=0.0, description="Wan only; by default the model's own")
     guidance_scale: float = Field(1.0, ge=1.0, le=30.0, description="classifier-free guidance; 1 is off")
 
     @model_validator(mode="after")
@@ -41,17 +56,41 @@ class Profile(BaseModel):
 
     name: str = Field("", description="filled in from the file's name")
     description: str = ""
-    family: Literal["ltx2"] = "ltx2"
+    family: Family | None = Field(None, description="by default that of the base, where that is a folder")
     base: str = Field(description="folder in diffusers layout (relative to the profile) or a hub id")
     adapter: str | None = Field(None, description="LoRA: a safetensors file, a folder, or a hub id")
     adapter_weight: float = Field(1.0, ge=0.0, le=2.0)
     prompt: str = Field("", description="prompt where the user gives none")
+    negative_prompt: str = Field("", description="what guidance leads away from; without guidance it has no effect")
     trigger: str = Field("", description="word that the adapter was trained with; put before every prompt")
     window: int = Field(121, ge=1, description="frames lifted in one piece")
     overlap: int = Field(9, ge=0, description="frames that a window takes over from the one before")
     max_side: int = Field(1280, ge=64, description="longer side at which the model works, in pixels")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     sampling: Sampling = Sampling()
+
+
+FAMILY_DEFAULTS: dict[Family, dict[str, Any]] = {
+    "ltx2": {},
+    "wan": {"window": 81, "max_side": 832, "sampling": Sampling(steps=50, guidance_scale=5.0)},
+}
+"""What a bare folder of a family is run with, where that differs from a profile's defaults."""
+
+
+def family_of(profile: Profile) -> Family:
+    """The profile's family; where it names none, the one of its base. Raises `LiftError`."""
+    if profile.family is not None:
+        return profile.family
+    try:
+        index = json.loads((Path(profile.base) / "model_index.json").read_text(encoding="utf-8"))
+        pipeline = str(index["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise LiftError(
+            f"It is not known of which family {profile.base} is: write family = \"ltx2\" or \"wan\" into the profile."
+        ) from None
+    if pipeline not in PIPELINES:
+        raise LiftError(f"{profile.base} is a {pipeline}, which cannot lift: {', '.join(PIPELINES)} can.")
+    return PIPELINES[pipeline]
 
 
 def profile_folders() -> list[Path]:
@@ -77,7 +116,8 @@ def load_profile(model: str | Path) -> Profile:
         if (path / "profile.toml").is_file():
             return _read(path / "profile.toml")
         if (path / "model_index.json").is_file():
-            return Profile(name=path.name, base=str(path.resolve()))
+            bare = Profile(name=path.name, base=str(path.resolve()))
+            return bare.model_copy(update={"family": (family := family_of(bare)), **FAMILY_DEFAULTS[family]})
         raise LiftError(f"{path} is not a model: it holds neither a profile.toml nor diffusers' model_index.json.")
     close = difflib.get_close_matches(str(model), known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""

@@ -1,0 +1,172 @@
+"""What lifters on a diffusers pipeline have in common: loading, the adapter, pictures in and out of the model's form.
+
+Knows diffusers and profiles; what a family's pipeline is called with stands in that family's file.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn import functional
+
+from realmaster.lift.adapters import first_line, load_adapter
+from realmaster.lift.lifter import LiftError, LiftRules, Progress
+from realmaster.lift.profiles import Profile
+
+
+class PipelineLifter(ABC):
+    """A `Lifter` on a diffusers pipeline."""
+
+    pipeline_class: ClassVar[type[DiffusionPipeline]]
+    size_multiple: ClassVar[int]
+    """Width and height that the pipeline takes are multiples of this."""
+
+    def __init__(self, profile: Profile, device: str | None = None) -> None:
+        self.profile = profile
+        self.name = profile.name
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        # 16-bit arithmetic is slower than 32-bit on most processors.
+        dtype = torch.float32 if self.device.type == "cpu" else getattr(torch, profile.dtype)
+        self.pipeline = load_pipeline(self.pipeline_class, profile, dtype).to(self.device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.reference_downscale = load_adapter(self.pipeline, profile)
+        step, spatial = self._compression()
+        self.rules = LiftRules(
+            window=profile.window,
+            overlap=profile.overlap,
+            frame_step=step,
+            # A smaller reference must itself fall on whole patches.
+            size_multiple=max(self.size_multiple, spatial) * self.reference_downscale,
+            max_side=profile.max_side,
+        )
+
+    @torch.inference_mode()
+    def lift(
+        self,
+        clip: np.ndarray,
+        prompt: str = "",
+        seed: int = 0,
+        prefix: np.ndarray | None = None,
+        steps: int | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """See `Lifter.lift`. Pads what the model needs padded (frames by repeating the last, sides by the border)
+        and cuts it off again."""
+        check_clip(clip, prefix, self.rules)
+        frames, height, width, _ = clip.shape
+        known = None
+        if prefix is not None:
+            known = self._to_model(prefix[: len(prefix) - (len(prefix) - 1) % self.rules.frame_step])
+        words = (self.profile.trigger, prompt or self.profile.prompt)
+        lifted = self._sample(
+            self._to_model(clip),
+            known,
+            prompt=" ".join(word for word in words if word),
+            generator=torch.Generator().manual_seed(seed),
+            steps=steps,
+            progress=progress or (lambda done, total: None),
+        )
+        result = self._from_model(lifted, frames, height, width)
+        if prefix is not None:
+            result[: len(prefix)] = prefix
+        return result
+
+    @abstractmethod
+    def _compression(self) -> tuple[int, int]:
+        """Frames, and pixels along each side, that one latent stands for."""
+
+    @abstractmethod
+    def _sample(
+        self,
+        render: Tensor,
+        known: Tensor | None,
+        *,
+        prompt: str,
+        generator: torch.Generator,
+        steps: int | None,
+        progress: Progress,
+    ) -> Tensor:
+        """Lift `render`, float `[T, H, W, 3]` in [0, 1] of a length and size that the model takes, to the same.
+
+        `known`, float `[P, H, W, 3]`: the first frames of the result, P = frame_step k + 1.
+        """
+
+    def _working_size(self, height: int, width: int) -> tuple[int, int]:
+        scale = min(1.0, self.rules.max_side / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def _to_model(self, clip: np.ndarray) -> Tensor:
+        """uint8 `[T, H, W, 3]` -> float `[T', H', W', 3]` in [0, 1] of a length and size that the model takes."""
+        video = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float() / 255
+        size = self._working_size(*clip.shape[1:3])
+        if size != clip.shape[1:3]:
+            video = functional.interpolate(video, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        multiple = self.rules.size_multiple
+        video = functional.pad(video, (0, -size[1] % multiple, 0, -size[0] % multiple), mode="replicate")
+        repeats = -(len(video) - 1) % self.rules.frame_step
+        video = torch.cat([video, video[-1:].expand(repeats, -1, -1, -1)])
+        return video.permute(0, 2, 3, 1).contiguous()
+
+    def _from_model(self, video: Tensor, frames: int, height: int, width: int) -> np.ndarray:
+        """The inverse of `_to_model`: float `[T', H', W', 3]` -> uint8 `[frames, height, width, 3]`."""
+        working = self._working_size(height, width)
+        video = video[:frames, : working[0], : working[1]].permute(0, 3, 1, 2)
+        if working != (height, width):
+            video = functional.interpolate(video, size=(height, width), mode="bicubic", antialias=True)
+        return (video.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def check_clip(clip: np.ndarray, prefix: np.ndarray | None, rules: LiftRules) -> None:
+    """Raises `LiftError` unless `clip` and `prefix` are what `Lifter.lift` takes."""
+    for name, video in (("clip", clip), ("prefix", prefix)):
+        if video is not None and (video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3):
+            raise LiftError(f"A {name} must be uint8 [T, H, W, 3], not {video.dtype} {list(video.shape)}.")
+    if not 1 <= len(clip) <= rules.window:
+        raise LiftError(f"This model lifts 1 to {rules.window} frames in one piece, not {len(clip)}; use lift_long.")
+    if prefix is not None and not (0 < len(prefix) < len(clip) and prefix.shape[1:] == clip.shape[1:]):
+        raise LiftError(
+            f"A prefix of {list(prefix.shape)} does not begin a clip of {list(clip.shape)}: "
+            "it must be shorter and of one size."
+        )
+
+
+def load_pipeline(cls: type[DiffusionPipeline], profile: Profile, dtype: torch.dtype) -> Any:
+    """From a folder in diffusers layout, or from the hub (or its cache). Weights come from safetensors only, classes
+    from diffusers, transformers and modules of ours that are imported already: diffusers imports no other by name.
+    Raises `LiftError`."""
+    is_folder = Path(profile.base).is_dir()
+    try:
+        index = cls.load_config(profile.base)
+        # Parts saved as absent (the embedded model has no text encoder) must be said to be absent.
+        absent = {name: None for name in ("text_encoder", "tokenizer") if index.get(name) == [None, None]}
+        with quiet():
+            return cls.from_pretrained(profile.base, dtype=dtype, use_safetensors=True, **absent)
+    except (OSError, ValueError, SafetensorError) as error:
+        mend = "mend or replace the folder" if is_folder else "download it first or give a folder in diffusers layout"
+        raise LiftError(
+            f"The model {profile.base} of profile {profile.name} does not load ({first_line(error)}); {mend}."
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without diffusers' progress bar and its remark that our codec is not the class it expected."""
+    level, bars = diffusers_logging.get_verbosity(), diffusers_logging.is_progress_bar_enabled()
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+        if bars:
+            diffusers_logging.enable_progress_bar()
