@@ -268,6 +268,30 @@ def test_lift_writes_a_whole_lift_or_none(takes: Path, tmp_path: Path, capsys: p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_an_interrupted_lift_goes_on_when_asked_again(takes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["lift", "drive", "--takes", str(takes), "--seed", "5", "--json"]
+    lifts = takes / "drive" / "lifts"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "realmaster", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(lifts.glob(".*.part/windows/*.zst")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    (unfinished,) = lifts.glob(".*.part")
+    assert last_object(out)["unfinished"] == str(unfinished)
+    saved = len(list(unfinished.glob("windows/*.zst")))
+
+    assert main(arguments) == 0
+    report = last_object(capsys.readouterr().out)
+    assert 1 <= saved == report["windows_resumed"] < report["windows"] == 12
+    assert not list(lifts.glob(".*.part"))
+
+
 def test_eval_scores_lift_beside_render(takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from capture.video import write_video
     from engine_bridges.city.bridge import city_from_take

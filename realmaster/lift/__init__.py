@@ -6,7 +6,7 @@
 
 from realmaster.lift.lifter import Lifter, LiftError, LiftRules
 from realmaster.lift.loading import load_lifter
-from realmaster.lift.takes import lift_take  # noqa: I001
+from realmaster.lift.takes import lift_job, lift_take  # noqa: I001
 from realmaster.lift.windows import lift_long
 
-__all__ = ["LiftError", "LiftRules", "Lifter", "lift_long", "lift_take", "load_lifter"]
+__all__ = ["LiftError", "LiftRules", "Lifter", "lift_job", "lift_long", "lift_take", "load_lifter"]

@@ -7,6 +7,7 @@ diffusers' form and in the trainers' (`diffusion_model.*`) are both read.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,18 @@ def reference_downscale(file: Path) -> int:
         if key in metadata:
             return max(1, round(float(metadata[key])))
     return 1
+
+
+def digest(adapter: str | None) -> str | None:
+    """SHA-256 over the files of a local adapter; None for none or a hub id."""
+    path = Path(adapter) if adapter else None
+    if path is None or not path.exists():
+        return None
+    total = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
+        with file.open("rb") as data:
+            total.update(hashlib.file_digest(data, "sha256").digest())
+    return total.hexdigest()
 
 
 def first_line(error: Exception) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from capture.errors import UserError
 
@@ -46,11 +47,28 @@ class LiftRules:
             raise LiftError(f"The overlap ({self.overlap} frames) must be shorter than the window ({self.window}).")
 
 
+class Guard(BaseModel):
+    """What each lifted window must keep, and how often it is tried."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    attempts: int = Field(2, ge=1, le=10, description="tries at a window, each with another seed")
+    depth_edges: float = Field(0.8, ge=0.0, description="least depth-edge alignment, as a share of the render's")
+    flicker: float | None = Field(None, gt=0.0, description="greatest flicker ratio")
+
+
 class Lifter(Protocol):
     """Lifts one clip. Implementations hold a loaded model; they are not safe for threads."""
 
     name: str
     rules: LiftRules
+    guard: Guard | None
+    """What each window of a take must keep; None: nothing is asked."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes its lifts what they are, as plain values: two lifters of equal settings lift alike."""
+        ...
 
     def lift(
         self,

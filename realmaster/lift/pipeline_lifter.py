@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from realmaster.lift.adapters import first_line, load_adapter
+from realmaster.lift.adapters import digest, first_line, load_adapter
 from realmaster.lift.lifter import LiftError, LiftRules, Progress
 from realmaster.lift.profiles import Profile
 
@@ -34,6 +34,7 @@ class PipelineLifter(ABC):
     def __init__(self, profile: Profile, device: str | None = None) -> None:
         self.profile = profile
         self.name = profile.name
+        self.guard = profile.guard
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # 16-bit arithmetic is slower than 32-bit on most processors.
         dtype = torch.float32 if self.device.type == "cpu" else getattr(torch, profile.dtype)
@@ -49,6 +50,12 @@ class PipelineLifter(ABC):
             size_multiple=max(self.size_multiple, spatial) * self.reference_downscale,
             max_side=profile.max_side,
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `Lifter.settings`."""
+        profile = self.profile.model_dump(exclude={"name", "description", "guard"})
+        return {**profile, "adapter_digest": digest(self.profile.adapter), "device": self.device.type}
 
     @torch.inference_mode()
     def lift(
@@ -78,6 +85,7 @@ class PipelineLifter(ABC):
         )
         result = self._from_model(lifted, frames, height, width)
         if prefix is not None:
+            result = match_colour(result, prefix)
             result[: len(prefix)] = prefix
         return result
 
@@ -138,6 +146,23 @@ def check_clip(clip: np.ndarray, prefix: np.ndarray | None, rules: LiftRules) ->
             f"A prefix of {list(prefix.shape)} does not begin a clip of {list(clip.shape)}: "
             "it must be shorter and of one size."
         )
+
+
+def match_colour(lifted: np.ndarray, prefix: np.ndarray) -> np.ndarray:
+    """`lifted`, uint8 `[T, H, W, 3]`, in the colours in which its first frames were lifted before (`prefix`).
+
+    A window's picture of its own prefix comes back a little off, by the model's taste and the codec's loss, and window
+    after window that adds up. Mean and spread of each channel over the overlap give the correction, x a + b, of which
+    a stays within a tenth of 1: content that changed is not to be stretched.
+    """
+    made, wanted = (video.reshape(-1, 3).astype(np.float64) for video in (lifted[: len(prefix)], prefix))
+    gain = np.clip((wanted.std(0) + 1) / (made.std(0) + 1), 0.9, 1.1)
+    offset = wanted.mean(0) - made.mean(0) * gain
+    if np.abs(gain - 1).max() < 1e-3 and np.abs(offset).max() < 0.1:
+        return lifted
+    levels = np.arange(256)[:, None] * gain + offset  # one look-up a channel instead of arithmetic on every pixel
+    table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return np.stack([table[:, channel][lifted[..., channel]] for channel in range(3)], axis=-1)
 
 
 def load_pipeline(cls: type[DiffusionPipeline], profile: Profile, dtype: torch.dtype) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from realmaster.lift.lifter import LiftError
+from realmaster.lift.lifter import Guard, LiftError
 
 Family = Literal["ltx2", "wan"]
 """Model families, each with a file of its own."""
@@ -68,6 +68,7 @@ class Profile(BaseModel):
     max_side: int = Field(1280, ge=64, description="longer side at which the model works, in pixels")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     sampling: Sampling = Sampling()
+    guard: Guard | None = Field(None, description="without it no window is judged before the next")
 
 
 FAMILY_DEFAULTS: dict[Family, dict[str, Any]] = {

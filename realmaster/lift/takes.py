@@ -1,23 +1,35 @@
-"""Lift a recording: from a take to a video, with a report of how it was made and what it scores."""
+"""Lift a recording: from a take to a video, with a report of how it was made and what it scores.
+
+A lift that was interrupted goes on at the window where it stopped, to the same result: each lifted window is kept in
+the lift's folder until the video is whole.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zstandard
 from PIL import Image
 
+from capture.files import write_atomically
 from capture.frame import Frame
 from capture.pictures import tile
 from capture.take import Take
 from capture.video import write_video
+from realmaster.lift.guard import guarded
 from realmaster.lift.lifter import Lifter, LiftError, Progress
-from realmaster.lift.windows import count_windows, lift_long
+from realmaster.lift.windows import Window, count_windows, lift_windows
 from realmaster.measure import Scorer
+
+JOB = "job.json"
+"""What an unfinished lift is a lift of."""
 
 
 def lift_take(
@@ -31,31 +43,51 @@ def lift_take(
     progress: Progress | None = None,
 ) -> dict:
     """Lift frames `[a, b)` of `take` (default: all) into the folder `out`: `lifted.mp4` at the take's own times,
-    `report.json`, and stills. Returns the report. Raises `LiftError`, `TakeError`.
+    `report.json`, and stills. Returns the report.
+
+    When `out` holds an unfinished lift of the same job, it is gone on with; one of another job is refused. A cut in
+    the take (flag `cut`) starts afresh. Windows that lost the geometry are tried again where the lifter has a guard.
+    Raises `LiftError`, `TakeError`.
     """
     first, last = (0, len(take)) if frames is None else frames
     if not 0 <= first < last <= len(take):
         raise LiftError(f"Frames {first}:{last} are not in this take: it has {len(take)}, counted from 0.")
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LiftError(f"The folder {out} cannot be written ({error.strerror}); choose another with -o.") from error
-
+    out, guard = Path(out), lifter.guard
     started = time.monotonic()
     chosen = take[first:last]
-    times = [frame.time for frame in chosen]  # a lost frame is known now, not after an hour of lifting
+    # A lost frame is known now, not after an hour of lifting.
+    times, sizes, cut_marks = zip(*((frame.time, frame.shape, "cut" in frame.flags) for frame in chosen), strict=True)
+    cuts = [place for place, cut in enumerate(cut_marks) if cut]
+    if len(set(sizes)) > 1:
+        shown = " and ".join(f"{width}x{height}" for height, width in sorted(set(sizes)))
+        raise LiftError(f"Frames {first}:{last} are of several sizes ({shown}): lift a part of one size with --frames.")
+    store = _WindowStore(out, lift_job(take, lifter, (first, last), prompt, seed, steps))
     stills = sorted({0, (last - first) // 2, last - first - 1})
     scorer = Scorer()
     under_way: deque[Frame] = deque()  # read, not yet lifted: a frame is decoded once
+    attempts: list[dict[str, Any]] = []
 
     def renders() -> Iterator[np.ndarray]:
         for frame in chosen:
             under_way.append(frame)
             yield frame.color
 
+    def lift_window(window: Window, step: Progress) -> np.ndarray:
+        def lift(seed: int) -> np.ndarray:
+            return lifter.lift(window.frames, prompt, seed, window.prefix, steps, step)
+
+        done = store.load(window)
+        if done is None:
+            # What was read and not yet given out are the window's fresh frames.
+            done = (lift(seed), []) if guard is None else guarded(guard, list(under_way), seed, lift)
+            store.save(window, *done)
+        pictures, tried = done
+        if tried:
+            attempts.append({"window": window.index, "first_frame": first + window.start, "attempts": tried})
+        return pictures
+
     def lifted() -> Iterator[np.ndarray]:
-        pictures = lift_long(lifter, renders(), prompt, seed, steps, total=last - first, progress=progress)
+        pictures = lift_windows(lifter.rules, renders(), lift_window, total=last - first, progress=progress, cuts=cuts)
         for index, picture in enumerate(pictures):
             frame = under_way.popleft()
             scorer.add(frame, picture)
@@ -73,11 +105,85 @@ def lift_take(
         "steps": steps,
         "frames": [first, last],
         "frames_lifted": scorer.count,
-        "windows": count_windows(last - first, lifter.rules),
+        "size": [sizes[0][1], sizes[0][0]],
+        "windows": count_windows(last - first, lifter.rules, cuts),
+        "windows_resumed": store.loaded,
         "window_frames": lifter.rules.window,
+        "cuts": [first + cut for cut in cuts],
+        "guard": "off" if guard is None else "on" if "depth" in chosen[0].channels else "off: the take has no depth",
+        "attempts": attempts,
         "seconds": round(seconds, 2),
         "frames_per_second": round((last - first) / seconds, 2),
         "scores": {name: scores.to_dict() for name, scores in scorer.result().items()},
     }
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    store.close()
     return report
+
+
+def lift_job(
+    take: Take, lifter: Lifter, frames: tuple[int, int], prompt: str = "", seed: int = 0, steps: int | None = None
+) -> dict[str, Any]:
+    """What a lift is a lift of, as plain values: lifts of equal jobs are equal."""
+    asked = {"take": take.manifest["id"], "frames": list(frames), "prompt": prompt, "seed": seed, "steps": steps}
+    guard = None if lifter.guard is None else lifter.guard.model_dump()
+    return json.loads(json.dumps(asked | {"lifter": lifter.settings, "guard": guard}))
+
+
+def is_unfinished(folder: Path, job: dict[str, Any]) -> bool:
+    """Whether `folder` holds an unfinished lift of this job, which `lift_take` would go on with."""
+    try:
+        return bool(json.loads((folder / JOB).read_text(encoding="utf-8")) == job)
+    except (OSError, ValueError):
+        return False
+
+
+class _WindowStore:
+    """The windows that an unfinished lift has lifted, without loss, in its folder."""
+
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+        self.loaded = 0
+        self._folder = folder / "windows"
+        self._job = folder / JOB
+        try:
+            if self._job.exists() and not is_unfinished(folder, job):
+                raise LiftError(
+                    f"{folder} holds an unfinished lift with other settings: finish that one with its own, "
+                    "delete the folder, or choose another with -o."
+                )
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._job, json.dumps(job, indent=2).encode())
+        except OSError as error:
+            raise LiftError(
+                f"The folder {folder} cannot be written ({error.strerror}); choose another with -o."
+            ) from error
+
+    def load(self, window: Window) -> tuple[np.ndarray, list[dict[str, Any]]] | None:
+        """A window's pictures and tries, if it was saved whole."""
+        try:
+            head, _, data = self._file(window).read_bytes().partition(b"\n")
+            about = json.loads(head)
+            pixels = zstandard.ZstdDecompressor().decompress(data)
+            pictures = np.frombuffer(pixels, np.uint8).reshape(window.frames.shape).copy()
+        except (OSError, ValueError, zstandard.ZstdError):
+            return None
+        self.loaded += 1
+        return pictures, about["attempts"]
+
+    def save(self, window: Window, pictures: np.ndarray, attempts: list[dict[str, Any]]) -> None:
+        data = zstandard.ZstdCompressor(1).compress(np.ascontiguousarray(pictures).tobytes())
+        try:
+            write_atomically(self._file(window), json.dumps({"attempts": attempts}).encode() + b"\n" + data)
+        except OSError as error:
+            raise LiftError(
+                f"Window {window.index} of the lift cannot be kept in {self._folder} ({error.strerror}): "
+                "make room, then lift again, and it goes on from there."
+            ) from error
+
+    def close(self) -> None:
+        """The lift is whole: nothing is left to go on with."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._job.unlink(missing_ok=True)
+
+    def _file(self, window: Window) -> Path:
+        return self._folder / f"{window.index:06d}.rgb.zst"

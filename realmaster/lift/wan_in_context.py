@@ -106,8 +106,9 @@ class WanInContextTransformer3DModel(WanTransformer3DModel):
 
     _context: WanContext | None = None
 
-    @functools.wraps(WanTransformer3DModel.__init__)  # diffusers reads a model's configuration off this signature
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]
+    # diffusers reads a model's configuration off this signature
+    @functools.wraps(WanTransformer3DModel.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         in_context(self)
 
@@ -250,8 +251,8 @@ class WanInContextPipeline(WanPipeline):
     the same context.
     """
 
-    @functools.wraps(WanPipeline.__init__)
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]
+    @functools.wraps(WanPipeline.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for expert in self.experts:
             in_context(expert)

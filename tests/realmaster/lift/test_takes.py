@@ -1,0 +1,215 @@
+"""Lifting takes: windows that stop and go on, cuts, tries, and exactly the take's frames and times."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from capture.camera import Camera, Conventions
+from capture.frame import Channel, Descriptor, Frame
+from capture.take import Take, TakeWriter
+from capture.video import read_video
+from realmaster.lift import LiftError, LiftRules, lift_take, load_lifter
+from realmaster.lift.lifter import Guard
+from tests.realmaster.lift.tiny_wan import save_tiny_wan
+
+SIZE = (32, 48)
+
+
+class Stopped(Exception):
+    pass
+
+
+class Brighter:
+    """A lifter whose lift depends on everything it is given; it stops for good before the window `stop_at`."""
+
+    name = "brighter"
+
+    def __init__(
+        self, window: int = 9, overlap: int = 5, guard: Guard | None = None, stop_at: int | None = None
+    ) -> None:
+        self.rules = LiftRules(window=window, overlap=overlap, frame_step=4, size_multiple=16, max_side=64)
+        self.guard = guard
+        self.settings = {"window": window, "overlap": overlap}
+        self.calls: list[dict[str, Any]] = []
+        self._stop_at = stop_at
+
+    def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None):
+        if self._stop_at is not None and len(self.calls) == self._stop_at:
+            raise Stopped
+        self.calls.append({"seed": seed, "frames": len(clip), "prefix": prefix})
+        lifted = clip + np.uint8(20) if prefix is None else clip + np.uint8(prefix.mean() / 10)
+        if prefix is not None:
+            lifted[: len(prefix)] = prefix
+        return lifted
+
+
+def picture(index: int) -> np.ndarray:
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    return np.stack([x * 4 + index, y * 6, np.full_like(x, 60 + index)], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Callable[..., Take]:
+    def record(frames: int, *, cuts: tuple[int, ...] = (), depth: bool = True, resize_at: int | None = None) -> Take:
+        shape = (*SIZE, 3)
+        descriptors = [Descriptor("color", "uint8", shape)] + [Descriptor("depth", "float32", SIZE)] * depth
+        writer = TakeWriter(
+            tmp_path / "take", conventions=Conventions(), descriptors=descriptors, engine="test", game="", fps=30.0
+        )
+        for index in range(frames):
+            color, box = picture(index), np.full(SIZE, 10.0, np.float32)
+            box[8:24, 12:30] = 4.0
+            if resize_at is not None and index >= resize_at:
+                color, box = color[:16], box[:16]
+            channels = {"color": Channel(Descriptor("color", "uint8", color.shape), color, index)}
+            if depth:
+                channels["depth"] = Channel(Descriptor("depth", "float32", box.shape), box, index)
+            camera = Camera.from_vertical_fov(np.eye(4), 1.0, color.shape[1], color.shape[0])
+            time = index / 30 + (0.5 if index > 4 else 0.0)  # a pause after the fifth frame
+            flags = ("cut",) if index in cuts else ()
+            writer.append(
+                Frame(
+                    index=index, serial=index, time=time, camera=camera, channels=channels, conventions=Conventions(),
+                    flags=flags,
+                )
+            )  # fmt: skip
+        writer.close()
+        return Take(tmp_path / "take")
+
+    return record
+
+
+def test_exactly_the_takes_frames_size_and_times(record: Callable[..., Take], tmp_path: Path) -> None:
+    take = record(23)
+    report = lift_take(take, tmp_path / "out", Brighter())
+    images, times = read_video(tmp_path / "out" / "lifted.mp4")
+    assert images.shape == (23, *SIZE, 3)
+    np.testing.assert_allclose(times, [frame.time for frame in take], atol=1e-4)
+    assert (report["frames_lifted"], report["windows"], report["size"]) == (23, 5, [48, 32])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "lifted.mp4", "report.json", "still-00000.png", "still-00011.png", "still-00022.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 3])
+def test_an_interrupted_lift_goes_on_to_the_same_file(
+    record: Callable[..., Take], tmp_path: Path, stop_at: int
+) -> None:
+    take = record(23)
+    lift_take(take, tmp_path / "whole", Brighter(), seed=4)
+    with pytest.raises(Stopped):
+        lift_take(take, tmp_path / "part", Brighter(stop_at=stop_at), seed=4)
+    assert not (tmp_path / "part" / "lifted.mp4").exists()
+    resumed = Brighter()
+    report = lift_take(take, tmp_path / "part", resumed, seed=4)
+    assert report["windows_resumed"] == stop_at and len(resumed.calls) == 5 - stop_at
+    for name in ("lifted.mp4", "still-00022.png"):
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_window_that_was_not_saved_whole_is_lifted_again(record: Callable[..., Take], tmp_path: Path) -> None:
+    take = record(23)
+    with pytest.raises(Stopped):
+        lift_take(take, tmp_path / "part", Brighter(stop_at=2))
+    last = sorted((tmp_path / "part" / "windows").iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:-9])
+    again = Brighter()
+    assert lift_take(take, tmp_path / "part", again)["windows_resumed"] == 1 and len(again.calls) == 4
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"prompt": "snow"}, {"frames": (0, 20)}])
+def test_windows_of_another_job_are_never_mixed_in(
+    record: Callable[..., Take], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    take = record(23)
+    with pytest.raises(Stopped):
+        lift_take(take, tmp_path / "part", Brighter(stop_at=2))
+    for lifter, options in ((Brighter(), change), (Brighter(window=13), {})):
+        with pytest.raises(LiftError, match="other settings"):
+            lift_take(take, tmp_path / "part", lifter, **options)
+
+
+def test_a_cut_starts_afresh(record: Callable[..., Take], tmp_path: Path) -> None:
+    lifter = Brighter()
+    report = lift_take(record(23, cuts=(11,)), tmp_path / "out", lifter)
+    assert report["cuts"] == [11] and report["frames_lifted"] == 23
+    assert [(call["frames"], call["prefix"] is None) for call in lifter.calls] == [
+        (9, True), (7, False), (9, True), (8, False),
+    ]  # fmt: skip
+    assert report["windows"] == len(lifter.calls)
+
+
+def test_a_take_of_two_sizes_is_one_sentence(record: Callable[..., Take], tmp_path: Path) -> None:
+    take = record(12, resize_at=7)
+    with pytest.raises(LiftError, match="48x16 and 48x32|48x32 and 48x16"):
+        lift_take(take, tmp_path / "out", Brighter())
+    assert lift_take(take, tmp_path / "out", Brighter(), frames=(7, 12))["size"] == [48, 16]
+
+
+class Blurring(Brighter):
+    """Loses all edges unless the seed is one of the good ones."""
+
+    def __init__(self, guard: Guard, good: Callable[[int], bool]) -> None:
+        super().__init__(guard=guard)
+        self._good = good
+
+    def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None):
+        lifted = super().lift(clip, prompt, seed, prefix, steps, progress)
+        if self._good(seed):
+            edges = np.zeros(SIZE, bool)
+            edges[8:24, 12:30] = True
+            return np.where(edges[None, :, :, None], np.uint8(250), np.uint8(10)) + np.zeros_like(lifted)
+        rng = np.random.default_rng(0)
+        return rng.integers(0, 255, lifted.shape, np.uint8)
+
+
+def test_a_window_that_lost_the_geometry_is_tried_again(record: Callable[..., Take], tmp_path: Path) -> None:
+    lifter = Blurring(Guard(attempts=3, depth_edges=0.9), good=lambda seed: seed > 7)
+    report = lift_take(record(12), tmp_path / "out", lifter, seed=7)
+    assert report["guard"] == "on" and [len(window["attempts"]) for window in report["attempts"]] == [2, 2]
+    first, second = report["attempts"][0]["attempts"]
+    assert (first["seed"], first["passed"], second["passed"]) == (7, False, True)
+    assert first["depth_edges"] < 0.9 <= second["depth_edges"]
+    assert report == json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def test_when_no_try_is_good_the_best_is_taken(record: Callable[..., Take], tmp_path: Path) -> None:
+    lifter = Blurring(Guard(attempts=2, depth_edges=50.0), good=lambda seed: seed == 7)
+    report = lift_take(record(9), tmp_path / "out", lifter, seed=7)
+    tries = report["attempts"][0]["attempts"]
+    assert [attempt["passed"] for attempt in tries] == [False, False]
+    images, _ = read_video(tmp_path / "out" / "lifted.mp4")
+    assert images[0, 16, 20].min() > 200 and images[0, 2, 2].max() < 60  # the first, which kept the box
+
+
+def test_without_depth_the_guard_says_that_it_is_off(record: Callable[..., Take], tmp_path: Path) -> None:
+    lifter = Brighter(guard=Guard(attempts=3))
+    report = lift_take(record(9, depth=False), tmp_path / "out", lifter)
+    assert report["guard"] == "off: the take has no depth" and len(lifter.calls) == 1
+
+
+def test_a_real_model_goes_on_to_the_same_file(record: Callable[..., Take], tmp_path: Path) -> None:
+    """Wan, two experts, random weights: the result after an interruption is the same to the byte."""
+    base = save_tiny_wan(tmp_path / "base", experts=2).as_posix()
+    profile = tmp_path / "mine.toml"
+    profile.write_text(f'base = "{base}"\nwindow = 9\noverlap = 5\nmax_side = 64\n[sampling]\nsigmas = [1.0, 0.4]\n')
+    take, lifter = record(15), load_lifter(profile)
+    lift_take(take, tmp_path / "whole", lifter, seed=2)
+
+    def stop(done: int, total: int) -> None:
+        if done >= 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lift_take(take, tmp_path / "part", lifter, seed=2, progress=stop)
+    report = lift_take(take, tmp_path / "part", load_lifter(profile), seed=2)
+    assert report["windows_resumed"] >= 1
+    assert (tmp_path / "part" / "lifted.mp4").read_bytes() == (tmp_path / "whole" / "lifted.mp4").read_bytes()
+    shutil.rmtree(tmp_path / "base")
