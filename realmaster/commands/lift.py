@@ -61,8 +61,11 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     with screen.step(f"loading the model {args.model}"):
         from realmaster import load_lifter
         from realmaster.lift import lift_job, lift_take
+        from realmaster.lift.profiles import load_profile
 
         lifter = load_lifter(args.model, lora=args.lora)
+    if licence := load_profile(args.model).licence:
+        screen.say(f"licence: {licence}")
     asked = {"frames": frames, "prompt": args.prompt, "seed": args.seed, "steps": args.steps}
     out = args.out or _free_folder(take.path / "lifts", Path(args.model).stem, lift_job(take, lifter, **asked))
     growing = _growing(out)

@@ -54,7 +54,7 @@ class PipelineLifter(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """See `Lifter.settings`."""
-        profile = self.profile.model_dump(exclude={"name", "description", "guard"})
+        profile = self.profile.model_dump(exclude={"name", "description", "licence", "guard"})
         return {**profile, "adapter_digest": digest(self.profile.adapter), "device": self.device.type}
 
     @torch.inference_mode()

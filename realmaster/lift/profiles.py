@@ -56,6 +56,7 @@ class Profile(BaseModel):
 
     name: str = Field("", description="filled in from the file's name")
     description: str = ""
+    licence: str = Field("", description="of base and adapter, in one line; shown before a lift")
     family: Family | None = Field(None, description="by default that of the base, where that is a folder")
     base: str = Field(description="folder in diffusers layout (relative to the profile) or a hub id")
     adapter: str | None = Field(None, description="LoRA: a safetensors file, a folder, or a hub id")
