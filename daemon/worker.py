@@ -355,6 +355,11 @@ def worker_main(conn: Connection, model: str, lora: str | None) -> None:
             if order["do"] == "lift":
                 _lift(order, lifter, outbox, cancelled)
             elif order["do"] == "live":
+                if lifter.cue != "color":
+                    raise UserError(
+                        f"The model {lifter.name} lifts from {lifter.cue}, which live lifting has not: choose one that "
+                        "takes the render."
+                    )
                 clip = lifter.lift(order["clip"], prompt=order["prompt"], seed=order["seed"], steps=order["steps"])
                 outbox.post({"event": "live", "clip": clip, "sentence": ""})
         except _Cancelled:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from capture.errors import UserError
+
+Cue = Literal["color", "edges", "depth"]
+"""What a lifter is shown of a frame: the render, or a picture drawn from the geometry (`realmaster.lift.cues`)."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -62,6 +65,8 @@ class Lifter(Protocol):
 
     name: str
     rules: LiftRules
+    cue: Cue
+    """What it is shown of each frame."""
     guard: Guard | None
     """What each window of a take must keep; None: nothing is asked."""
 
@@ -79,7 +84,7 @@ class Lifter(Protocol):
         steps: int | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """Lift `clip`, uint8 `[T, H, W, 3]` sRGB with T up to `rules.window`, to the same shape.
+        """Lift `clip`, the frames' cues, uint8 `[T, H, W, 3]` sRGB with T up to `rules.window`, to the same shape.
 
         `prefix`, uint8 `[P, H, W, 3]`, is what the first P frames of this clip were lifted to before: they are kept,
         and the rest goes on from them. `steps` overrides the profile's sampling steps. The same seed gives the same

@@ -19,10 +19,15 @@ def load_lifter(model: str | Path = "embedded", lora: str | None = None, device:
         profile.adapter = None if lora == "none" else lora
     check_paths(profile)  # at once, not after the pipeline has loaded
     # Families are imported when asked for: each brings its pipeline's imports with it.
-    if family_of(profile) == "wan":
+    family = family_of(profile)
+    if family == "wan":
         from realmaster.lift.wan import WanLifter
 
         return WanLifter(profile, device)
+    if family == "vace":
+        from realmaster.lift.vace import VACELifter
+
+        return VACELifter(profile, device)
     from realmaster.lift.ltx2 import LTX2Lifter
 
     return LTX2Lifter(profile, device)

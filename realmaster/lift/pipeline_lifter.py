@@ -35,6 +35,7 @@ class PipelineLifter(ABC):
         self.profile = profile
         self.name = profile.name
         self.guard = profile.guard
+        self.cue = profile.cue
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # 16-bit arithmetic is slower than 32-bit on most processors.
         dtype = torch.float32 if self.device.type == "cpu" else getattr(torch, profile.dtype)

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from realmaster.lift.lifter import Guard, LiftError
+from realmaster.lift.lifter import Cue, Guard, LiftError
 
-Family = Literal["ltx2", "wan"]
+Family = Literal["ltx2", "wan", "vace"]
 """Model families, each with a file of its own."""
 
 PIPELINES: dict[str, Family] = {
@@ -26,6 +26,7 @@ PIPELINES: dict[str, Family] = {
     "LTX2Pipeline": "ltx2",
     "WanInContextPipeline": "wan",
     "WanPipeline": "wan",
+    "WanVACEPipeline": "vace",
 }
 """The family of a folder in diffusers layout, by the pipeline class that it names."""
 
@@ -63,6 +64,7 @@ class Profile(BaseModel):
     adapter_weight: float = Field(1.0, ge=0.0, le=2.0)
     prompt: str = Field("", description="prompt where the user gives none")
     negative_prompt: str = Field("", description="what guidance leads away from; without guidance it has no effect")
+    cue: Cue = Field("color", description="what the model is shown of each frame")
     trigger: str = Field("", description="word that the adapter was trained with; put before every prompt")
     window: int = Field(121, ge=1, description="frames lifted in one piece")
     overlap: int = Field(9, ge=0, description="frames that a window takes over from the one before")
@@ -75,6 +77,7 @@ class Profile(BaseModel):
 FAMILY_DEFAULTS: dict[Family, dict[str, Any]] = {
     "ltx2": {},
     "wan": {"window": 81, "max_side": 832, "sampling": Sampling(steps=50, guidance_scale=5.0)},
+    "vace": {"cue": "edges", "window": 81, "max_side": 832, "sampling": Sampling(steps=50, guidance_scale=5.0)},
 }
 """What a bare folder of a family is run with, where that differs from a profile's defaults."""
 
@@ -88,7 +91,8 @@ def family_of(profile: Profile) -> Family:
         pipeline = str(index["_class_name"])
     except (OSError, ValueError, KeyError, TypeError):
         raise LiftError(
-            f"It is not known of which family {profile.base} is: write family = \"ltx2\" or \"wan\" into the profile."
+            f"It is not known of which family {profile.base} is: "
+            'write family = "ltx2", "wan" or "vace" into the profile.'
         ) from None
     if pipeline not in PIPELINES:
         raise LiftError(f"{profile.base} is a {pipeline}, which cannot lift: {', '.join(PIPELINES)} can.")

@@ -23,6 +23,7 @@ from capture.frame import Frame
 from capture.pictures import tile
 from capture.take import Take
 from capture.video import write_video
+from realmaster.lift.cues import draw_cue
 from realmaster.lift.guard import guarded
 from realmaster.lift.lifter import Lifter, LiftError, Progress
 from realmaster.lift.windows import Window, count_windows, lift_windows
@@ -67,10 +68,10 @@ def lift_take(
     under_way: deque[Frame] = deque()  # read, not yet lifted: a frame is decoded once
     attempts: list[dict[str, Any]] = []
 
-    def renders() -> Iterator[np.ndarray]:
+    def cues() -> Iterator[np.ndarray]:
         for frame in chosen:
             under_way.append(frame)
-            yield frame.color
+            yield draw_cue(frame, lifter.cue)
 
     def lift_window(window: Window, step: Progress) -> np.ndarray:
         def lift(seed: int) -> np.ndarray:
@@ -87,7 +88,7 @@ def lift_take(
         return pictures
 
     def lifted() -> Iterator[np.ndarray]:
-        pictures = lift_windows(lifter.rules, renders(), lift_window, total=last - first, progress=progress, cuts=cuts)
+        pictures = lift_windows(lifter.rules, cues(), lift_window, total=last - first, progress=progress, cuts=cuts)
         for index, picture in enumerate(pictures):
             frame = under_way.popleft()
             scorer.add(frame, picture)
@@ -100,6 +101,7 @@ def lift_take(
     seconds = time.monotonic() - started
     report = {
         "model": lifter.name,
+        "cue": lifter.cue,
         "prompt": prompt,
         "seed": seed,
         "steps": steps,

@@ -30,6 +30,7 @@ class Brighter:
     """A lifter whose lift depends on everything it is given; it stops for good before the window `stop_at`."""
 
     name = "brighter"
+    cue = "color"
 
     def __init__(
         self, window: int = 9, overlap: int = 5, guard: Guard | None = None, stop_at: int | None = None

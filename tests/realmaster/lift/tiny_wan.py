@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+    WanVACEPipeline,
+    WanVACETransformer3DModel,
+)
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -60,3 +67,15 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>",
         model_max_length=512, padding_side="right",
     )  # fmt: skip
+
+
+def save_tiny_vace(folder: Path, seed: int = 0) -> Path:
+    """Wan 2.1 VACE."""
+    plain = tiny_wan(seed=seed)
+    transformer = WanVACETransformer3DModel(
+        num_attention_heads=2, attention_head_dim=12, text_dim=32, freq_dim=256, ffn_dim=32, num_layers=3,
+        rope_max_seq_len=32, vace_layers=[0, 2], vace_in_channels=96,
+    )  # fmt: skip
+    parts = {name: getattr(plain, name) for name in ("tokenizer", "text_encoder", "vae", "scheduler")}
+    WanVACEPipeline(transformer=transformer.eval(), **parts).save_pretrained(folder)
+    return folder

@@ -1,0 +1,71 @@
+"""VACE (Wan 2.1 and 2.2-Fun): photoreal video from cues alone, without an adapter. The baseline that everyone can run.
+
+It is shown edges or depth instead of the render, so it keeps the geometry but chooses matter and light by the prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import WanVACEPipeline
+from PIL import Image
+from torch import Tensor
+
+from realmaster.lift.lifter import Progress
+from realmaster.lift.pipeline_lifter import PipelineLifter
+from realmaster.lift.profiles import Profile
+from realmaster.lift.wan import scheduler
+
+
+class VACELifter(PipelineLifter):
+    """A `Lifter` on `WanVACEPipeline`."""
+
+    pipeline_class = WanVACEPipeline
+    size_multiple = 16
+
+    def __init__(self, profile: Profile, device: str | None = None) -> None:
+        super().__init__(profile, device)
+        self.pipeline.vae.to(torch.float32)  # its range suffers visibly in 16 bits
+        self.pipeline.scheduler = scheduler(self.pipeline.scheduler, profile.sampling)
+
+    def _compression(self) -> tuple[int, int]:
+        return self.pipeline.vae_scale_factor_temporal, self.pipeline.vae_scale_factor_spatial
+
+    def _sample(
+        self,
+        render: Tensor,
+        known: Tensor | None,
+        *,
+        prompt: str,
+        generator: torch.Generator,
+        steps: int | None,
+        progress: Progress,
+    ) -> Tensor:
+        frames, height, width, _ = render.shape
+        count = steps or self.profile.sampling.steps
+
+        def step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+            progress(step + 1, count)
+            return kwargs
+
+        kept = 0 if known is None else len(known)
+        shown = render if known is None else torch.cat([known, render[kept:]])
+        # White is made, black is kept as it is shown.
+        mask = [Image.new("L", (width, height), 0 if place < kept else 255) for place in range(frames)]
+        lifted = self.pipeline(
+            prompt,
+            negative_prompt=self.profile.negative_prompt,
+            video=[Image.fromarray(picture) for picture in (shown * 255).round().to(torch.uint8).numpy()],
+            mask=mask,
+            height=height,
+            width=width,
+            num_frames=frames,
+            num_inference_steps=count,
+            guidance_scale=self.profile.sampling.guidance_scale,
+            generator=generator,
+            callback_on_step_end=step_end,
+            output_type="pt",
+            return_dict=False,
+        )[0][0]
+        return lifted.float().cpu().permute(0, 2, 3, 1)
