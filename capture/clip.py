@@ -45,7 +45,7 @@ class Clip:
 
     @cached_property
     def normal(self) -> NDArray[np.float32] | None:
-        """(T, H, W, 3) float32 unit vectors in camera space."""
+        """(T, H, W, 3) float32 unit vectors in camera space, from depth where none were sent."""
         return self._stack("normal")
 
     @cached_property
@@ -76,7 +76,7 @@ class Clip:
     def _stack(self, name: str) -> NDArray[Any] | None:
         stacked: NDArray[Any] | None = None
         for i, frame in enumerate(self.frames):
-            if name not in frame.channels:
+            if name not in frame.available:
                 return None
             image = getattr(frame, name)
             if stacked is None:

@@ -67,7 +67,8 @@ def encode_color(color: NDArray[np.uint8], descriptor: Descriptor) -> NDArray[np
 def canonical_depth(
     raw: NDArray[Any], descriptor: Descriptor, camera: Camera | None, metres_per_unit: float = 1.0
 ) -> NDArray[np.float32]:
-    """(H, W) float32 metres along the optical axis, top row first, +inf for sky.
+    """(H, W) float32 metres along the optical axis, top row first, +inf for sky; of scale "unknown" in engine units
+    x metres_per_unit, which is right up to one factor.
 
     With v = stored x scale, n = near, f = far (engine units) and z the distance along the optical axis:
     linear v = z; ray v = z |d| with d the viewing ray of z component 1; ndc v = f (z - n) / (z (f - n));
@@ -87,12 +88,12 @@ def canonical_depth(
             sky |= raw == np.iinfo(raw.dtype).max  # what does not fit, infinity too
     else:
         sky |= raw <= limit if descriptor.kind in ("ndc_reversed", "disparity", "inverse") else raw >= limit
-    exact = descriptor.kind == "linear" and descriptor.scale == metres_per_unit == 1 and raw.dtype == np.float32
+    exact = descriptor.kind == "linear" and descriptor.factor == metres_per_unit == 1 and raw.dtype == np.float32
     if exact:  # the common case stays bit-exact and in single precision
         metres = np.where(sky, np.float32(np.inf), raw)
     else:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            z = _distance(raw.astype(np.float64) * (descriptor.scale or 1.0), descriptor, camera)
+            z = _distance(raw.astype(np.float64) * descriptor.factor, descriptor, camera)
             if descriptor.kind == "ray" and camera is not None:
                 sky |= z >= camera.far
             metres = np.where(sky, np.inf, z * metres_per_unit).astype(np.float32)
@@ -110,7 +111,7 @@ def encode_depth(
     z = np.asarray(_top_first(depth, descriptor), dtype=np.float64) / metres_per_unit
     sky = ~np.isfinite(z)
     v = _number_for(np.where(sky, 1.0, z), descriptor, camera)
-    return np.where(sky, limit, _store(v / (descriptor.scale or 1.0), descriptor.dtype))
+    return np.where(sky, limit, _store(v / descriptor.factor, descriptor.dtype))
 
 
 def _distance(v: NDArray[np.float64], descriptor: Descriptor, camera: Camera | None) -> NDArray[np.float64]:
@@ -172,7 +173,7 @@ def _far_limit(descriptor: Descriptor, camera: Camera | None) -> Any:
         assert camera is not None or math.isinf(far)
         v = (camera.fx * (descriptor.baseline or 0) if kind == "disparity" and camera else 1.0) / far
     with np.errstate(over="ignore"):
-        return _store(np.asarray(v / (descriptor.scale or 1.0)), descriptor.dtype)
+        return _store(np.asarray(v / descriptor.factor), descriptor.dtype)
 
 
 def _needed(camera: Camera | None, descriptor: Descriptor) -> Camera:
@@ -230,7 +231,7 @@ def canonical_motion(raw: NDArray[Any], descriptor: Descriptor) -> NDArray[np.fl
 
     Sent in rows of the image as sent: with rows bottom first, a stored dy points up.
     """
-    motion = raw.astype(np.float32) * np.float32(1.0 if descriptor.scale is None else descriptor.scale)
+    motion = raw.astype(np.float32) * np.float32(descriptor.factor)
     if descriptor.rows == "bottom":
         motion = _top_first(motion, descriptor).copy()
         motion[..., 1] *= -1
@@ -239,7 +240,7 @@ def canonical_motion(raw: NDArray[Any], descriptor: Descriptor) -> NDArray[np.fl
 
 def encode_motion(motion: NDArray[np.float32], descriptor: Descriptor) -> NDArray[Any]:
     """Inverse of `canonical_motion` up to rounding."""
-    stored = np.array(_top_first(motion, descriptor), dtype=np.float64) / (descriptor.scale or 1.0)
+    stored = np.array(_top_first(motion, descriptor), dtype=np.float64) / descriptor.factor
     if descriptor.rows == "bottom":
         stored[..., 1] *= -1
     return _store(stored, descriptor.dtype)

@@ -35,6 +35,18 @@ NORMAL_SPACES = ("camera", "world")
 NORMAL_ENCODINGS = ("snorm", "unorm", "octahedral", "float")
 COLOR_ORDERS = ("rgb", "bgr", "rgba", "bgra")
 MOTION_KINDS = ("backward_pixels",)
+PROJECTIONS = ("measured", "declared", "default")
+UNKNOWN_SCALE = "unknown"
+"""The `scale` of depth whose engine does not say how long its unit is."""
+
+NO_POSE = "no_pose"
+FLAGS = {
+    "cut": "the camera jumped: this frame does not continue the one before",
+    "desync": "some channel was rendered with another frame; set by the daemon",
+    NO_POSE: "the camera's intrinsics, near and far are meant, but its pose is not known and given as identity",
+}
+"""Flags of a frame that have a meaning here; others are kept. Poses of frames with "no_pose" say nothing: they are
+never compared (see `Frame.has_pose`)."""
 ROWS = ("top", "bottom")
 
 CanonicalName = Literal["color", "depth", "normal", "motion", "segmentation", "instance"]
@@ -65,16 +77,23 @@ class Descriptor:
     """Colour: order of the components, "rgb", "bgr", "rgba", "bgra"; by default rgb or rgba."""
     kind: str | None = None
     """Depth: one of DEPTH_KINDS, by default "linear". Motion: "backward_pixels"."""
-    scale: float | None = None
+    scale: float | str | None = None
     """Depth, motion: value = stored number x scale, by default 1. For linear and ray depth these are engine units
-    per stored number; for a depth buffer of n-bit integers it is 1 / (2^n - 1)."""
+    per stored number; for a depth buffer of n-bit integers it is 1 / (2^n - 1). Depth of floats may say "unknown":
+    value = stored number, and how many metres an engine unit has is not known, so that canonical depth is right up
+    to one factor (the same for the camera)."""
     baseline: float | None = None
     """Depth of kind "disparity": distance of the two eyes in engine units."""
+    projection: str | None = None
+    """Depth: where the camera's fx, fy, near and far come from: "measured" in the running engine, "declared" by the
+    user, or a "default" that was guessed; None when the engine itself says so."""
     space: str | None = None
     """Normals: "camera" (by default) or "world", in the axes of the session's conventions."""
     encoding: str | None = None
     """Normals: "snorm" (int8, int16: stored / max), "unorm" (uint8, uint16: stored / max * 2 - 1), "float", or
     "octahedral" (two components of any of these number types). By default as the dtype suggests."""
+    estimated: bool | None = None
+    """True where a model guessed the numbers from the picture; None where the engine made them."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -85,11 +104,16 @@ class Descriptor:
             raise self._wrong(f"dtype {str(self.dtype)[:20]!r} is not one of {', '.join(DTYPES)}")
         object.__setattr__(self, "shape", check_shape(self.shape, f"channel {self.name}"))
         self._choice("rows", ROWS)
-        allowed = {"color": ("order",), "depth": ("kind", "scale", "baseline"), "normal": ("space", "encoding"),
-                   "motion": ("kind", "scale")}.get(self.family, ())  # fmt: skip
-        for name in ("order", "kind", "scale", "baseline", "space", "encoding"):
+        allowed = {
+            "color": ("order",), "depth": ("kind", "scale", "baseline", "projection"),
+            "normal": ("space", "encoding"), "motion": ("kind", "scale"),
+        }.get(self.family, ())  # fmt: skip
+        for name in ("order", "kind", "scale", "baseline", "projection", "space", "encoding"):
             if getattr(self, name) is not None and name not in allowed:
                 raise self._wrong(f"the field {name} does not belong to a channel of this name")
+        if self.estimated is not None and not isinstance(self.estimated, bool):
+            raise self._wrong(f"estimated is {str(self.estimated)[:20]!r}, but must be true or false")
+        object.__setattr__(self, "estimated", self.estimated or None)
         check = getattr(self, f"_check_{self.family}", None)
         if check is not None:
             check()
@@ -109,6 +133,16 @@ class Descriptor:
     def nbytes(self) -> int:
         """Bytes of one image of this channel."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def factor(self) -> float:
+        """What stored numbers are multiplied by: the scale, or 1 where it is unknown."""
+        return float(self.scale) if isinstance(self.scale, int | float) else 1.0
+
+    @property
+    def in_metres(self) -> bool:
+        """Whether canonical depth is in metres; False where the length of an engine unit is unknown."""
+        return self.scale != UNKNOWN_SCALE
 
     def with_shape(self, shape: Sequence[int]) -> Descriptor:
         """The same meaning at another resolution; number of components must not change (FrameError)."""
@@ -164,7 +198,12 @@ class Descriptor:
         self._default("kind", "linear")
         self._choice("kind", DEPTH_KINDS)
         self._default("scale", 1.0)
-        self._positive("scale")
+        if self.in_metres:
+            self._positive("scale")
+        elif not self.dtype.startswith("float"):
+            raise self._wrong(f"scale unknown needs a dtype of floats, not {self.dtype}: send float32")
+        if self.projection is not None:
+            self._choice("projection", PROJECTIONS)
         if self.kind == "disparity":
             self._positive("baseline")
         elif self.baseline is not None:
@@ -196,10 +235,9 @@ class Descriptor:
         self._default("kind", "backward_pixels")
         self._choice("kind", MOTION_KINDS)
         self._default("scale", 1.0)
-        scale = self.scale
-        if scale is None or not is_finite(scale) or scale == 0:
-            raise self._wrong(f"scale is {scale!r}, but must be a number other than 0")
-        object.__setattr__(self, "scale", float(scale))
+        if not is_finite(self.scale) or self.scale == 0:
+            raise self._wrong(f"scale is {self.scale!r}, but must be a number other than 0")
+        object.__setattr__(self, "scale", self.factor)
 
     def _check_segmentation(self) -> None:
         self._flat()
@@ -304,7 +342,7 @@ class Frame:
 
     index: position in its session or take, from 0.  serial: the engine's frame number; gaps are lost frames.
     time: engine seconds.  capture_time: seconds of the sender's monotonic clock when the frame was read back.
-    flags: marks such as "cut", "desync".  dropped_before: frames lost between the one before and this one.
+    flags: marks, of which FLAGS says what they mean.  dropped_before: frames lost between the one before and this one.
 
     The camera's fx, fy, cx, cy belong to the pixels of the `color` channel, or of the first channel without one.
     """
@@ -339,10 +377,20 @@ class Frame:
     def __repr__(self) -> str:
         return f"Frame(index={self.index}, serial={self.serial}, time={self.time:g}, channels={list(self.channels)})"
 
+    def _repr_html_(self) -> str:
+        from capture.notebook import frame_html
+
+        return frame_html(self)
+
     @property
     def in_sync(self) -> bool:
         """Whether every channel was rendered with this frame."""
         return all(channel.serial == self.serial for channel in self.channels.values())
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether the camera's pose is known: a camera was sent, and not with the flag "no_pose"."""
+        return self.raw_camera is not None and NO_POSE not in self.flags
 
     @property
     def nbytes(self) -> int:
@@ -383,9 +431,20 @@ class Frame:
         """(H, W) float32 metres along the optical axis, +inf for sky."""
         return self._convert("depth")
 
+    @property
+    def available(self) -> tuple[str, ...]:
+        """Names of CANONICAL that can be asked for: those that were sent, and normals that depth gives."""
+        derived = {"normal"} if "depth" in self.channels and self.raw_camera is not None else set()
+        return tuple(name for name in CANONICAL if name in self.channels or name in derived)
+
     @cached_property
     def normal(self) -> NDArray[np.float32]:
-        """(H, W, 3) float32 unit vectors in camera space; (0, 0, 0) where there is no surface."""
+        """(H, W, 3) float32 unit vectors in camera space; (0, 0, 0) where there is no surface.
+
+        Derived from depth where the engine sends none: `"normal" in frame.channels` tells which.
+        """
+        if "normal" not in self.channels and "normal" in self.available:
+            return self.normal_from_depth
         normal = self._convert("normal")
         depth = self.channels.get("depth")
         if depth is not None and depth.data.shape == normal.shape[:2]:
@@ -408,6 +467,20 @@ class Frame:
     def instance(self) -> NDArray[Any]:
         """(H, W) uint16 or uint32 instance ids, 0 for none."""
         return self._convert("instance")
+
+    @cached_property
+    def normal_from_depth(self) -> NDArray[np.float32]:
+        """(H, W, 3) float32 unit vectors in camera space that the depth gives, whether or not normals were sent;
+        see `capture.geometry.normals_from_depth`. FrameError without depth or camera."""
+        from capture.conventions import canonical_camera
+        from capture.geometry import normals_from_depth
+
+        descriptor = self.channel("depth").descriptor
+        camera = self.camera_of("depth")
+        if camera is None:
+            raise FrameError(f"frame {self.index} has no camera, which normals from depth need.")
+        camera = canonical_camera(camera, self.conventions, descriptor.shape, descriptor.rows)
+        return normals_from_depth(self.depth, camera)
 
     def canonical(self, name: str) -> Any:
         """Canonical array of any channel by name, e.g. "color_hudless"; kept for CANONICAL only. Raises FrameError."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def _turbo_table() -> NDArray[np.uint8]:
     return np.clip(powers @ _TURBO.T * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-def depth_range(depths: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+def depth_range(depths: Iterable[NDArray[np.float32]]) -> tuple[float, float]:
     """(near, far) in metres that shows most of some depth images: percentiles 1 and 99 of their finite pixels.
 
     Use one range for a whole video, or it flickers.
@@ -99,21 +99,35 @@ def ids_to_picture(ids: NDArray[Any]) -> NDArray[np.uint8]:
     return picture
 
 
+def values_to_picture(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Any numbers (H, W) or (H, W, C) -> (H, W, 3): grey, or the first three components as colours, from the smallest
+    finite value of the image to the largest."""
+    planes = values.astype(np.float32).reshape(*values.shape[:2], -1)[..., :3]
+    finite = planes[np.isfinite(planes)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    with np.errstate(invalid="ignore"):
+        scaled = np.nan_to_num((planes - low) / max(high - low, 1e-12), nan=0.0)
+    picture = np.zeros((*values.shape[:2], 3), np.uint8)
+    picture[..., : planes.shape[2]] = (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return picture if planes.shape[2] > 1 else np.repeat(picture[..., :1], 3, axis=-1)
+
+
 def channel_picture(
     frame: Frame, channel: str, near: float | None = None, far: float | None = None
 ) -> NDArray[np.uint8]:
-    """Any channel of a frame as (H, W, 3) uint8; near and far are for depth. FrameError when it has no such one."""
-    descriptor = frame.channel(channel).descriptor
+    """Any channel of a frame, sent or derived, as (H, W, 3) uint8; near and far are for depth. FrameError when it has
+    no such one."""
     array = frame.canonical(channel)
-    if descriptor.family == "color":
+    family = frame.channels[channel].descriptor.family if channel in frame.channels else channel
+    if family == "color":
         return array
-    if descriptor.family == "depth":
+    if family == "depth":
         return depth_to_picture(array, near, far)
-    if descriptor.family == "normal":
+    if family == "normal":
         return normal_to_picture(array)
-    if descriptor.family == "motion":
+    if family == "motion":
         return motion_to_picture(array)
-    return ids_to_picture(array)
+    return ids_to_picture(array) if family in ("segmentation", "instance") else values_to_picture(array)
 
 
 def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
@@ -164,3 +178,17 @@ def shrink(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         return image
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def letterbox(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture scaled into (H, W), its proportions kept, black bars around it."""
+    from PIL import Image
+
+    height, width = size
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    inner = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    y, x = (height - inner[1]) // 2, (width - inner[0]) // 2
+    resized: Any = Image.fromarray(picture).resize(inner, Image.Resampling.BICUBIC)
+    canvas[y : y + inner[1], x : x + inner[0]] = np.asarray(resized)
+    return canvas

@@ -1,6 +1,7 @@
 """How a Python bridge delivers its frames: sessions, credits, and coming back after the daemon went away.
 
-Works on arrays and `capture.wire` messages over one ZeroMQ DEALER socket. Knows nothing of engines, nor of what the
+Works on arrays and `capture.wire` messages over one ZeroMQ DEALER socket, and on shared memory where the daemon
+offers it. Knows nothing of engines, nor of what the
 daemon does with a frame. There is no thread of our own: every call first reads what has arrived, ZeroMQ's own thread
 keeps the connection alive, and nothing is ever queued beyond the credits that the daemon granted.
 """
@@ -28,6 +29,8 @@ from capture.connection import DEFAULT_ENDPOINT, endpoint_port, read_connection
 from capture.conventions import check_handedness
 from capture.errors import FrameError, ProtocolError, SenderError, UserError
 from capture.frame import Descriptor, Entity
+from capture.frame_pool import FramePool
+from capture.shared_memory import Segment
 from capture.wire_header import MODES
 
 log = logging.getLogger("realmaster.bridge")
@@ -41,6 +44,7 @@ GOODBYE_SECONDS = 10.0
 _HEARTBEAT_MS = 1000
 _PATIENCE_MS = 5000
 _TOKEN_SECONDS = 3.0
+_SPARE_BLOCKS = 3
 _MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
@@ -50,6 +54,8 @@ class SenderStats:
 
     sent: int = 0
     """Frames handed to ZeroMQ."""
+    shared: int = 0
+    """Those of them whose pixels went through shared memory."""
     dropped: int = 0
     """Frames not sent: no credit in live mode."""
     lost: int = 0
@@ -67,6 +73,8 @@ class FrameSender:
         "lossless" waits for credit, so the engine's clock waits too. The daemon may impose one of them.
     token: by default the environment variable REALMASTER_TOKEN, else the daemon's connection file.
     capabilities: names of the control messages that the caller obeys (see `controls`).
+    shared_memory: leave pixels in shared memory where the daemon offers it and it can be attached; without, or for a
+        frame larger than its slots, they travel as parts of the message. Nothing else differs.
     connect_timeout: seconds to wait for the daemon, at the start and, lossless, whenever it goes away. With 0 a live
         sender starts without a daemon and drops frames until there is one.
     give_up_after: seconds without a daemon after which a live sender fails too; by default the environment variable
@@ -88,6 +96,7 @@ class FrameSender:
         mode: str = "live",
         token: str | None = None,
         capabilities: Sequence[str] = (),
+        shared_memory: bool = True,
         connect_timeout: float = 10.0,
         give_up_after: float | None = None,
     ) -> None:
@@ -112,13 +121,19 @@ class FrameSender:
             mode=mode,
             channels=tuple(channels),
             legend={channel: dict(names) for channel, names in (legend or {}).items()},
-            capabilities=tuple(capabilities),
+            capabilities=(*capabilities, wire.SHARED_MEMORY) if shared_memory else tuple(capabilities),
         )
         _own_check(self._hello)
         self._welcome: wire.Welcome | None = None
+        self._pool = FramePool(spare=_SPARE_BLOCKS)
+        self._segment: Segment | None = None
+        self._next_slot = 0
         self._credit = 0
         self._in_flight = 0
         self._missed = 0  # frames dropped or lost since the last one sent
+        self._announced: set[str] = set()  # names of the channels in the last hello that was sent
+        self._declined: set[str] = set()  # those of them that the daemon did not accept
+        self._undescribed = False  # descriptors changed, and the present session has not been told
         self._next_serial = 0
         self._controls: list[wire.Control] = []
         self._failure: SenderError | None = None
@@ -146,6 +161,11 @@ class FrameSender:
         """Whether the daemon has welcomed the present session."""
         self._pump()
         return self._welcome is not None
+
+    @property
+    def transport(self) -> str:
+        """How pixels travel now: "shared memory", or "tcp"."""
+        return "tcp" if self._segment is None else "shared memory"
 
     def send(
         self,
@@ -190,13 +210,16 @@ class FrameSender:
         while True:
             if self._mode == "lossless":
                 self._wait_for_credit()
-            if self._ready() and self._deliver(self._accepted(message)):
+            if self._ready() and self._deliver(placed := self._placed(self._accepted(message))):
                 break
             if self._mode == "live":
                 self.stats.dropped += 1
                 self._missed += 1
                 return False
             self._pump(0.05)  # the connection broke this very moment, or its buffer is full
+        if placed.slot is not None:
+            self._next_slot += 1
+            self.stats.shared += 1
         self._credit -= 1
         self._in_flight += 1
         self._missed = 0
@@ -214,6 +237,21 @@ class FrameSender:
         self.stats.dropped += 1
         self._missed += 1
         return True
+
+    def describe(self, channels: Sequence[Descriptor]) -> None:
+        """From the next frame on these descriptors hold, in place of all earlier ones: a projection that was found
+        later, a channel that appears. The daemon goes on in a new segment of the take.
+
+        Raises SenderError when they contradict each other.
+        """
+        self._check_open()
+        hello = replace(self._hello, channels=tuple(channels))
+        _own_check(hello)
+        if hello.channels == self._hello.channels:
+            return
+        self._hello = hello
+        self._descriptors = {descriptor.name: descriptor for descriptor in channels}
+        self._undescribed = True
 
     def event(self, name: str, *, time: float = 0.0, **data: Any) -> bool:
         """Tells the daemon of an event (see capture.wire.EVENTS) at engine `time`; False when it is not there."""
@@ -274,17 +312,21 @@ class FrameSender:
         return tuple(parts)
 
     def _ready(self) -> bool:
-        return self._welcome is not None and self._credit > 0
+        """Whether a frame may be sent now; tells the session of new descriptors before."""
+        if self._welcome is None or self._credit <= 0:
+            return False
+        if self._undescribed:
+            self._undescribed = not self._deliver(wire.Channels(self._hello.channels))
+        return not self._undescribed
 
     def _accepted(self, message: wire.FrameMessage) -> wire.FrameMessage:
         """The message as the present session takes it: accepted channels only, with the count of missed frames."""
         assert self._welcome is not None
-        channels = self._welcome.channels
-        parts = tuple(part for part in message.parts if part.channel in channels)
+        parts = tuple(part for part in message.parts if part.channel not in self._declined)
         if not parts:
             raise SenderError(
                 f"The daemon takes none of the channels {', '.join(part.channel for part in message.parts)}, "
-                f"only {', '.join(channels)}."
+                f"only {', '.join(self._welcome.channels)}."
             )
         size = sum(part.array.nbytes for part in parts)
         if size > self._welcome.max_frame_bytes:
@@ -293,6 +335,39 @@ class FrameSender:
                 "send a lower resolution or fewer channels."
             )
         return replace(message, parts=parts, dropped_before=self._missed)
+
+    def _placed(self, message: wire.FrameMessage) -> wire.FrameMessage:
+        """The message with its pixels copied, so that the engine may reuse its arrays at once: to the next slot, where
+        there is one and they fit.
+
+        There are at least as many slots as frames that the daemon lets be under way, and it has read a frame's slot
+        when the credit of that frame or of a later one comes back: the next slot in turn is always free.
+        """
+        segment = self._segment
+        if segment is None:
+            return self._pool.copy(message)
+        offsets, needed = wire.slot_layout(part.array.nbytes for part in message.parts)
+        if needed > segment.slot_bytes:
+            return self._pool.copy(message)
+        number = self._next_slot % len(segment.slots)
+        parts = []
+        for part, offset in zip(message.parts, offsets, strict=True):
+            dtype = part.array.dtype.newbyteorder("<")
+            place = np.ndarray(part.array.shape, dtype, segment.slots[number], offset)
+            np.copyto(place, part.array)
+            parts.append(part._replace(array=place, offset=offset))
+        return replace(message, parts=tuple(parts), slot=number)
+
+    def _attach(self, offer: wire.Memory) -> None:
+        """Use the memory that is offered, and tell the daemon whether we can."""
+        segment, problem = None, None
+        try:
+            segment = Segment.attach(offer.name, offer.key, offer.slots, offer.slot_bytes)
+        except (OSError, ValueError) as error:
+            problem = f"The shared memory cannot be attached ({getattr(error, 'strerror', None) or error})."
+            log.info("pixels travel over %s: %s", self.endpoint, problem)
+        if self._deliver(wire.Attached(offer.key, problem)):
+            self._segment, self._next_slot = segment, 0
 
     def _wait_for_credit(self) -> None:
         start = clock.monotonic()
@@ -344,6 +419,7 @@ class FrameSender:
 
     def _close_socket(self) -> None:
         self._closed = True
+        self._segment = None
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close()
@@ -388,7 +464,11 @@ class FrameSender:
             self._token_trouble(error)
             return
         self._hello = replace(self._hello, session=uuid.uuid4().hex, token=token)
-        self._hello_due = math.inf if self._deliver(self._hello) else clock.monotonic() + 0.1
+        if self._deliver(self._hello):
+            self._hello_due, self._undescribed = math.inf, False
+            self._announced = {descriptor.name for descriptor in self._hello.channels}
+        else:
+            self._hello_due = clock.monotonic() + 0.1
 
     def _end_session(self) -> None:
         self.stats.lost += self._in_flight
@@ -396,12 +476,12 @@ class FrameSender:
         self._in_flight = 0
         self._credit = 0
         self._welcome = None
+        self._segment = None
 
     def _deliver(self, message: wire.Message) -> bool:
         """Hands a message to ZeroMQ without waiting; False when there is no connection or its buffer is full."""
         try:
-            # Copying lets the engine reuse its arrays at once, at about a millisecond per 10 MB.
-            self._socket.send_multipart(wire.encode(message), zmq.NOBLOCK, copy=True)
+            self._socket.send_multipart(wire.encode(message), zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
         return True
@@ -412,9 +492,13 @@ class FrameSender:
         except ProtocolError as error:
             self._failure = SenderError(f"What listens at {self.endpoint} is not a realmaster daemon: {error}")
             return
-        if isinstance(message, wire.Welcome):
+        if isinstance(message, wire.Memory):
+            if message.session == self._hello.session and wire.SHARED_MEMORY in self._hello.capabilities:
+                self._attach(message)
+        elif isinstance(message, wire.Welcome):
             if message.session == self._hello.session and self._hello_due == math.inf:
                 self._welcome = message
+                self._declined = self._announced - set(message.channels)
                 self._trouble = None
                 self._credit = message.credit
         elif isinstance(message, wire.Error):
@@ -443,7 +527,8 @@ class FrameSender:
             self._token_trouble(SenderError(f"The daemon at {self.endpoint} refuses: {error.sentence}"))
         elif error.fatal:
             self._end_session()
-            self._failure = SenderError(f"The daemon at {self.endpoint} refuses: {error.sentence}")
+            # The first refusal is the reason; frames that were under way then may be refused for others.
+            self._failure = self._failure or SenderError(f"The daemon at {self.endpoint} refuses: {error.sentence}")
         else:
             log.warning("the daemon at %s: %s", self.endpoint, error.sentence)
 

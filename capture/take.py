@@ -18,11 +18,12 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ from capture.take_folder import (
     segment_paths,
     survey,
 )
-from capture.take_frames import EncodedFrame, read_frame
+from capture.take_frames import EncodedFrame, read_encoded, read_frame
 from capture.take_writer import TakeWriter, WriterSettings
 
 __all__ = [
@@ -68,6 +69,8 @@ __all__ = [
     "take_path",
     "verify",
 ]
+
+_Read = TypeVar("_Read")
 
 _CACHED_FRAMES = 4
 """Decoded frames that a Take keeps: enough for code that reads a frame channel by channel, or compares neighbours."""
@@ -125,6 +128,11 @@ class Take(Sequence[Frame]):
 
     def __repr__(self) -> str:
         return f"Take({self.name!r}, {len(self)} frames, {self.state})"
+
+    def _repr_html_(self) -> str:
+        from capture.notebook import take_html
+
+        return take_html(self)
 
     @property
     def name(self) -> str:
@@ -192,10 +200,22 @@ class Take(Sequence[Frame]):
         return [at.serial if (at := self._frames.get(i)) else None for i in range(self._count)]
 
     @property
+    def elapsed(self) -> NDArray[np.float64]:
+        """(len,) seconds from the first frame, as a video of the take plays them; nan for lost ones.
+
+        Where the clock was set back, it goes on one frame later, at the pace of the new times.
+        """
+        times = self.times
+        known = np.isfinite(times)
+        steps = np.diff(times[known], prepend=times[known][:1])
+        times[known] = np.cumsum(np.where(steps < 0, 1 / self.fps, steps))
+        return times
+
+    @property
     def seconds(self) -> float:
         """Engine time from the first frame to the end of the last one."""
-        times = self.times[np.isfinite(self.times)]
-        return float(times[-1] - times[0] + 1 / self.fps) if times.size else 0.0
+        elapsed = self.elapsed[np.isfinite(self.elapsed)]
+        return float(elapsed[-1] + 1 / self.fps) if elapsed.size else 0.0
 
     @property
     def nbytes(self) -> int:
@@ -240,7 +260,7 @@ class Take(Sequence[Frame]):
             if frame is not None:
                 self._cache.move_to_end(index)
                 return frame
-        frame = self._read(index)
+        frame = self._read(index, partial(read_frame, conventions=self.conventions))
         with self._lock:
             self._cache[index] = frame
             while len(self._cache) > _CACHED_FRAMES:
@@ -249,6 +269,11 @@ class Take(Sequence[Frame]):
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(self[:])
+
+    def encoded(self, index: int) -> EncodedFrame:
+        """The frame at a position, from 0, as its records hold it, to be appended to another take without decoding.
+        TakeDamagedError when any part of it is damaged."""
+        return self._read(index, read_encoded)
 
     def clip(self, first: int, last: int) -> Clip:
         """Frames [first, last) as a clip; negative numbers count from the end. Raises TakeError when out of range."""
@@ -304,18 +329,19 @@ class Take(Sequence[Frame]):
             found |= {s.frame: FrameLocation(name, s.start, s.end, s.serial, s.time) for s in spans}
         return found
 
-    def _read(self, index: int) -> Frame:
+    def _read(self, index: int, read: Callable[[RecordFile, int, int, int], _Read]) -> _Read:
+        """What `read` makes of the bytes of a frame, given (file, start, end, index)."""
         at = self._frames.get(index)
         if at is not None:
             try:
-                return read_frame(self._file(at.file), at.start, at.end, index, self.conventions)
+                return read(self._file(at.file), at.start, at.end, index)
             except TakeDamagedError:
                 # The index may be older than the files: look once at the files themselves.
                 self._frames = survey(self.path, self.manifest["id"]).frames
                 if self._frames.get(index) in (at, None):
                     raise
                 at = self._frames[index]
-                return read_frame(self._file(at.file), at.start, at.end, index, self.conventions)
+                return read(self._file(at.file), at.start, at.end, index)
         raise TakeDamagedError(
             f"take {self.name}: frame {index} is lost ({ranges(self.damaged)} of {self._count}); "
             f"`realmaster takes verify {self.name}` says where."
@@ -431,7 +457,8 @@ def default_takes_dir() -> Path:
 def take_folders(takes_dir: str | os.PathLike[str]) -> list[Path]:
     """Folders in `takes_dir` that hold a take in any state, by name; none without that folder."""
     try:
-        inside = sorted(path for path in Path(takes_dir).iterdir() if path.is_dir())
+        # A dot: still being made from another take.
+        inside = sorted(path for path in Path(takes_dir).iterdir() if path.is_dir() and path.name[0] != ".")
     except OSError:
         return []
     return [path for path in inside if (path / MANIFEST).exists() or (path / segment_name(0)).exists()]

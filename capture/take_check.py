@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from capture.camera import Conventions
 from capture.errors import TakeDamagedError, TakeError
@@ -23,6 +24,7 @@ from capture.take_folder import (
     INDEX,
     MANIFEST,
     PREVIEW,
+    FrameLocation,
     Survey,
     WriteLock,
     check_folder,
@@ -36,7 +38,8 @@ from capture.take_folder import (
     write_index,
     write_manifest,
 )
-from capture.take_frames import channel_entry, read_frame, read_metadata
+from capture.take_frames import StoredChannel, channel_entry, read_frame, read_metadata
+from capture.threads import in_threads
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -55,6 +58,9 @@ class VerifyReport:
     """Frames that were read and decoded whole, every checksum right."""
     problems: list[str] = field(default_factory=list)
     """One sentence each, naming file and frames. Empty when nothing is lost or damaged."""
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """{channel: {measured, most, unit}} of channels that were not kept to the bit: the largest error measured when they
+    were encoded, and what the manifest allows."""
     notes: list[str] = field(default_factory=list)
     """What is unusual but loses nothing, e.g. an unfinished frame at the end of a take that was killed."""
 
@@ -113,6 +119,12 @@ def verify(path: str | os.PathLike[str], progress: Progress | None = None) -> Ve
     _check_structure(found, manifest, report)
     _check_frames(folder, session, found, report, progress)
     _check_events(folder, report)
+    for name, error in report.errors.items():
+        if report.ok:
+            report.notes.append(
+                f"Channel {name} is kept to {error['most']:g} ({error['unit']}); its largest error is "
+                f"{error['measured']:.2g}."
+            )
     if manifest is not None and manifest["state"] == "closed" and read_index(folder, manifest["id"]) is None:
         state = "damaged or stale" if (folder / INDEX).exists() else "missing"
         report.notes.append(f"The index is {state}; it is only a cache, and `realmaster takes repair` makes it again.")
@@ -242,8 +254,12 @@ def _finalised(folder: Path, manifest: dict[str, Any], found: Survey) -> dict[st
     size = {name: scan.size for name, scan in found.scans.items()} | {n: entry["bytes"] for n, entry in gone.items()}
     order = sorted(first, key=first.__getitem__)
     next_first = [*(first[name] for name in order), count][1:]
+    channels_of = {name: entry["channels"] for name, entry in gone.items() if "channels" in entry} | {
+        name: head["session"]["channels"] for name, head in found.heads.items() if "channels" in head["session"]
+    }
     segments = [
         {"file": name, "first_frame": first[name], "frames": after - first[name], "bytes": size[name]}
+        | ({"channels": channels_of[name]} if name in channels_of else {})
         for name, after in zip(order, next_first, strict=True)
     ]
     seconds = frames[-1].time - frames[0].time + 1 / float(manifest["fps"]) if frames else 0.0
@@ -291,7 +307,9 @@ def _check_segments(folder: Path, manifest: dict[str, Any], found: Survey, repor
         held = ranges(range(first, first + count)) if count else "no frames"
         if name not in found.scans:
             report.problems.append(f"{name}: the file is missing ({held}).")
-        elif (size := found.scans[name].size) < entry["bytes"]:
+        elif (size := found.scans[name].size) == entry.get("packed_bytes"):
+            continue  # `takes pack` was killed when it had just put the packed file there
+        elif size < entry["bytes"]:
             report.problems.append(
                 f"{name}: the file is cut: {size} of {entry['bytes']} bytes are there (it held {held})."
             )
@@ -362,27 +380,58 @@ def _check_frames(
 ) -> None:
     """Decode every channel of every committed frame."""
     conventions = Conventions() if session is None else Conventions.from_dict(session["conventions"])
-    files: dict[str, RecordFile] = {}
+    stated = {entry["name"]: entry.get("bound") for entry in (session or {}).get("channels", ())}
+    done = 0
+    for name in found.scans:
+        frames = sorted((index, at) for index, at in found.frames.items() if at.file == name)
+        with RecordFile(folder / name) as file:
+            for problems, errors in in_threads(partial(_check_frame, file, conventions, stated), frames):
+                report.good += not problems
+                report.problems += problems
+                for channel, error in errors.items():
+                    known = report.errors.setdefault(channel, error)
+                    known["measured"] = max(known["measured"], error["measured"])
+                done += 1
+                if progress is not None:
+                    progress(done, len(found.frames))
+
+
+_Stated = dict[str, dict[str, Any] | None]
+"""What the manifest says of the bound of each channel."""
+
+
+def _check_frame(
+    file: RecordFile, conventions: Conventions, stated: _Stated, place: tuple[int, FrameLocation]
+) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Problems of a frame, and the errors of its channels that are not kept to the bit."""
+    problems: list[str] = []
+    errors: dict[str, dict[str, Any]] = {}
+    index, at = place
     try:
-        for done, (index, at) in enumerate(sorted(found.frames.items()), 1):
-            file = files.get(at.file) or files.setdefault(at.file, RecordFile(folder / at.file))
-            problems = []
-            try:
-                frame = read_frame(file, at.start, at.end, index, conventions)
-                for channel in frame.channels.values():
-                    try:
-                        channel.data  # noqa: B018 (reading it is the check)
-                    except TakeDamagedError as error:
-                        problems.append(_bare(error))
-            except TakeDamagedError as error:
-                problems.append(_bare(error))
-            report.good += not problems
-            report.problems += problems
-            if progress is not None:
-                progress(done, len(found.frames))
-    finally:
-        for file in files.values():
-            file.close()
+        frame = read_frame(file, at.start, at.end, index, conventions)
+    except TakeDamagedError as error:
+        return [_bare(error)], errors
+    for name, channel in frame.channels.items():
+        try:
+            channel.data  # noqa: B018 (reading it is the check)
+            found = cast(StoredChannel, channel).error
+        except TakeDamagedError as error:
+            problems.append(_bare(error))
+        except TakeError as error:
+            problems.append(str(error))
+        else:
+            if found is not None:
+                measured, bound = found
+                allowed = stated.get(name) or {"most": None, "unit": None}
+                errors[name] = {"measured": measured, "most": allowed["most"], "unit": bound.unit}
+                where = f"{file.path.name}: frame {index}: channel {name}"
+                if allowed["unit"] != bound.unit:
+                    problems.append(f"{where} is quantised, which the manifest does not say.")
+                elif not measured <= allowed["most"] <= bound.most:
+                    problems.append(
+                        f"{where} is wrong by up to {measured:g} ({bound.unit}), the manifest says {allowed['most']:g}."
+                    )
+    return problems, errors
 
 
 def _check_events(folder: Path, report: VerifyReport) -> None:

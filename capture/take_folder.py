@@ -26,8 +26,9 @@ from capture.files import write_atomically
 from capture.records import RecordFile, SegmentScan, pack_map, payload, scan, unpack_map
 
 FORMAT = "realmaster-take"
-VERSION = 1
-"""Version of the folder's format. Readers refuse higher ones and read all lower ones."""
+VERSION = 2
+"""Version of the folder's format. Readers refuse higher ones and read all lower ones. 2: codecs ffvhuff, webp, log16
+and oct16; a segment file for each change of the channels."""
 
 MANIFEST = "take.json"
 INDEX = "index"
@@ -70,8 +71,8 @@ class Survey:
 
     @property
     def session(self) -> dict[str, Any] | None:
-        """What the segments say about the session, or None when none is readable."""
-        return next((head["session"] for head in self.heads.values()), None)
+        """What the last readable segment says about the session, or None when none is readable."""
+        return next((head["session"] for head in reversed(self.heads.values())), None)
 
 
 def segment_name(number: int) -> str:

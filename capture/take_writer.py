@@ -15,7 +15,7 @@ import os
 import shutil
 import time as clock
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from capture.camera import Conventions
-from capture.codecs import CODECS
+from capture.codecs import CODECS, EXACT, Precision, codec, live_codec
 from capture.errors import TakeError
 from capture.frame import Descriptor, Frame
 from capture.records import Kind, pack_map, record
@@ -44,6 +44,9 @@ from capture.take_frames import EncodedFrame, channel_entry, encode_frame
 
 log = logging.getLogger("realmaster.take")
 
+OWN_EVENTS = ("gap", "serial_repeated", "clock_backwards", "channels_changed")
+"""Names of the events that a writer notes by itself, from the frames."""
+
 
 @dataclass(frozen=True)
 class WriterSettings:
@@ -56,7 +59,9 @@ class WriterSettings:
     sync_seconds: float = 1.0
     """At most so much recording is lost when the power fails."""
     codecs: Mapping[str, str] = field(default_factory=dict)
-    """Codec by channel name where it is not `capture.codecs.default_codec`."""
+    """Codec by channel name where it is not `capture.codecs.live_codec`."""
+    precision: Precision = EXACT
+    """What is kept of the numbers: all of them, or depth and float normals to a stated bound."""
 
 
 class TakeWriter:
@@ -102,6 +107,7 @@ class TakeWriter:
         unknown = [name for name in self._settings.codecs.values() if name not in CODECS]
         if unknown:
             raise TakeError(f"codec {unknown[0]!r} is unknown, known are {', '.join(CODECS)}.")
+        self._quantised: dict[str, str] = {}  # codec of channels that came quantised
         self._manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -119,7 +125,8 @@ class TakeWriter:
         self._locations: dict[int, FrameLocation] = {}
         self._segments: list[dict[str, Any]] = []
         self._descriptors = {descriptor.name: descriptor for descriptor in descriptors}
-        self._shapes: tuple[Descriptor, ...] | None = None
+        self._described = False  # other channels were announced: the next frame begins a new segment
+        self._present: dict[str, Descriptor] | None = None  # the channels of the last frame
         self._first_time = self._last_time = math.nan
         self._dropped = self._desync = self._events = 0
         self._segment_fd = self._events_fd = -1
@@ -138,15 +145,21 @@ class TakeWriter:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the manifest will say under this name; may be added to until the take is closed."""
+        return self._manifest["metadata"]
+
     def encode(self, frame: Frame) -> EncodedFrame:
         """Compress a frame without writing it; safe to call from many threads while another one appends."""
-        return encode_frame(frame, self._settings.codecs)
+        return encode_frame(frame, self._settings.codecs, self._settings.precision)
 
     def append(self, frame: Frame | EncodedFrame) -> int:
         """Commit one frame and return its position in the take.
 
         When it returns, the frame survives the death of this process. The frame's own `index` is not used: a take
-        counts its frames from 0. Serial gaps, clocks that go backwards and changed descriptors become events.
+        counts its frames from 0. Serial gaps, clocks that go backwards and channels that come, go or change become
+        events; a channel that is new or not what it was begins a new segment file.
 
         Raises TakeError when the take is closed or the disk full; then the take has been closed cleanly and every
         frame so far is readable.
@@ -158,11 +171,12 @@ class TakeWriter:
         size = sum(len(part) for part in parts)
         try:
             self._check_space(size)
-            segment = self._segments[-1]
-            if segment["frames"] and segment["bytes"] + size > self._settings.segment_bytes:
+            self._look_at(encoded)
+            full = self._segments[-1]["bytes"] + size > self._settings.segment_bytes
+            if self._described or (self._segments[-1]["frames"] and full):
                 self._end_segment()
                 self._begin_segment()
-                segment = self._segments[-1]
+            segment = self._segments[-1]
             self._note_changes(encoded)
             start = segment["bytes"]
             _write(self._segment_fd, parts)
@@ -180,7 +194,21 @@ class TakeWriter:
         self.frames += 1
         return self.frames - 1
 
-    def event(self, name: str, /, time: float, **data: Any) -> None:
+    def describe(self, descriptors: Sequence[Descriptor]) -> None:
+        """The channels of the session from the next frame on: it begins a new segment file, which lists them.
+
+        What the manifest says of a channel is its last description; each frame carries its own. Raises TakeError as
+        `append` does.
+        """
+        if self.closed:
+            raise TakeError(self.stopped or f"take {self.name} is closed: begin a new one.")
+        self._describe(descriptors)
+        try:
+            write_manifest(self.path, self._manifest)
+        except OSError as error:
+            raise self._stop(error) from None
+
+    def event(self, name: str, time: float, /, **data: Any) -> None:
         """Append a line to events.jsonl; `time` in engine seconds. Raises TakeError as `append` does."""
         if self.closed:
             raise TakeError(self.stopped or f"take {self.name} is closed: begin a new one.")
@@ -207,6 +235,12 @@ class TakeWriter:
         if self._preview and self.frames:
             make_preview(self.path)
 
+    def abandon(self) -> None:
+        """Let go of a take that is going to be deleted; nothing happens after `close`."""
+        if not self.closed:
+            self.closed = True
+            self._release()
+
     def _begin(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -228,7 +262,26 @@ class TakeWriter:
             self._release()
             raise TakeError(f"the take {self.path} cannot be made ({error.strerror}): choose another folder.") from None
 
+    def _look_at(self, encoded: EncodedFrame) -> None:
+        """Channels that are not what was described, or come quantised from another take, are described anew."""
+        quantised = {d.name: name for d, _, name, _ in encoded.channels if codec(name).bound is not None}
+        told = {name: self._codec_of(self._descriptors.get(name)) == used for name, used in quantised.items()}
+        self._quantised |= quantised
+        changed = [d for d in encoded.descriptors if self._descriptors.get(d.name) != d or not told.get(d.name, True)]
+        if changed:
+            self._describe(changed)
+            write_manifest(self.path, self._manifest)
+
+    def _describe(self, descriptors: Iterable[Descriptor]) -> None:
+        self._descriptors |= {descriptor.name: descriptor for descriptor in descriptors}
+        self._manifest["channels"] = [self._channel_entry(descriptor) for descriptor in self._descriptors.values()]
+        self._described = True
+
     def _begin_segment(self) -> None:
+        if self._segments and not self._segments[-1]["frames"]:  # its first record says what did not come to be
+            gone = self._segments.pop()
+            self.bytes -= gone["bytes"]
+            (self.path / gone["file"]).unlink()
         number = len(self._segments)
         name = segment_name(number)
         head = {
@@ -239,7 +292,9 @@ class TakeWriter:
         }
         parts = record(Kind.SEGMENT, pack_map(head), frame=self.frames, codec="msgpack")
         self._segment_fd = _create(self.path / name)
-        self._segments.append({"file": name, "first_frame": self.frames, "frames": 0, "bytes": 0})
+        self._described = False
+        channels = self._manifest["channels"]
+        self._segments.append({"file": name, "first_frame": self.frames, "frames": 0, "bytes": 0, "channels": channels})
         _write(self._segment_fd, parts)
         size = sum(len(part) for part in parts)
         self._segments[-1]["bytes"] = size
@@ -305,7 +360,6 @@ class TakeWriter:
                 "desync": self._desync,
                 "events": self._events,
                 "stopped": self.stopped,
-                "channels": [self._channel_entry(descriptor) for descriptor in self._descriptors.values()],
                 "segments": self._segments,
             })  # fmt: skip
             _sync_folder(self.path)
@@ -328,13 +382,16 @@ class TakeWriter:
 
     def _note_changes(self, encoded: EncodedFrame) -> None:
         """Write events for what a reader of the take would wonder about."""
-        if self._shapes is not None and encoded.descriptors != self._shapes:
-            self._write_event(
-                "channels_changed",
-                encoded.time,
-                {"channels": {descriptor.name: list(descriptor.shape) for descriptor in encoded.descriptors}},
-            )
-        self._shapes = encoded.descriptors
+        before, present = self._present, {descriptor.name: descriptor for descriptor in encoded.descriptors}
+        self._present = present
+        if before not in (None, present):
+            changes = {
+                "channels": {name: list(descriptor.shape) for name, descriptor in present.items()},
+                "appeared": [name for name in present if name not in before],
+                "missing": [name for name in before if name not in present],
+                "changed": [name for name in present if name in before and present[name] != before[name]],
+            }
+            self._write_event("channels_changed", encoded.time, changes)
         if self.last_serial is None:
             return
         if encoded.serial != self.last_serial + 1:
@@ -350,8 +407,6 @@ class TakeWriter:
         self.last_serial = encoded.serial
         self._dropped += encoded.metadata["dropped_before"]
         self._desync += "desync" in encoded.metadata["flags"]
-        for descriptor in encoded.descriptors:
-            self._descriptors.setdefault(descriptor.name, descriptor)
 
     def _write_event(self, name: str, time: float, data: Mapping[str, Any]) -> None:
         line = {"name": name, "time": plain(float(time)), "frame": self.frames, "data": plain(data)}
@@ -359,7 +414,14 @@ class TakeWriter:
         self._events += 1
 
     def _channel_entry(self, descriptor: Descriptor) -> dict[str, Any]:
-        return channel_entry(descriptor, self._settings.codecs.get(descriptor.name))
+        return channel_entry(descriptor, self._codec_of(descriptor))
+
+    def _codec_of(self, descriptor: Descriptor | None) -> str | None:
+        """The codec that the manifest names for a channel."""
+        if descriptor is None:
+            return None
+        asked = self._settings.codecs.get(descriptor.name) or live_codec(descriptor, self._settings.precision)
+        return self._quantised.get(descriptor.name, asked)
 
 
 def make_preview(path: Path) -> bool:

@@ -6,8 +6,9 @@ Works on uint8 images and their times, through PyAV. Knows nothing of takes or f
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,105 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capture.errors import UserError
+from capture.files import replacing
 
 TIME_BASE = Fraction(1, 90_000)
-"""Resolution of the timestamps that `write_video` writes, seconds."""
+"""Resolution of the timestamps that `VideoWriter` writes, seconds."""
 
 
 class VideoError(UserError):
     """A video cannot be written or read."""
+
+
+class VideoWriter:
+    """An H.264 video (yuv420p, BT.709, index at the front) that browsers play, written image by image.
+
+        with VideoWriter("out.mp4", fps=24) as video:
+            video.add(image, time=0.5)
+
+    fps: images per second where `add` gets no time, and how long the last image stays.
+    crf: x264's constant rate factor, 0 (lossless) to 51.
+    comment: a line of text for the file's metadata.
+
+    The file appears under its name when the block ends well, and not at all when it does not. Raises VideoError when
+    there are no images, sizes differ, or the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fps: float = 24.0,
+        crf: int = 18,
+        preset: str = "veryfast",
+        comment: str = "",
+    ) -> None:
+        self.path = Path(path)
+        self.count = 0
+        """Images added."""
+        self.size: tuple[int, int] | None = None
+        """(H, W) of the images, once there is one."""
+        if not np.isfinite(fps) or fps <= 0:
+            raise VideoError(f"{self.path.name}: fps is {fps}, but must be a positive number.")
+        self._fps, self._crf, self._preset, self._comment = fps, crf, preset, comment
+        self._clock = _Clock(fps)
+        self._stack = ExitStack()
+        self._container: Any = None
+        self._stream: Any = None
+
+    def __enter__(self) -> VideoWriter:
+        import av
+
+        with self._explained():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self._stack.enter_context(replacing(self.path))
+            # The container is entered last, so that it is closed before the file gets its name.
+            options = {"movflags": "+faststart"}
+            self._container = self._stack.enter_context(av.open(str(partial), "w", format="mp4", options=options))
+            if self._comment:
+                self._container.metadata["comment"] = self._comment
+        return self
+
+    def add(self, image: NDArray[np.uint8], time: float | None = None) -> None:
+        """Append an image (H, W, 3) uint8 sRGB; odd sizes get one more row or column, a copy of the last.
+
+        time: seconds; times decide the speed, so gaps stay gaps. Equal times are moved apart by a tick; where the
+        clock was set back, the image comes one frame later and the others follow at the pace of the new times.
+        """
+        with self._explained():
+            if self._stream is None:
+                self.size = (image.shape[0], image.shape[1])
+                self._stream = _stream(self._container, image, self._fps, self._crf, self._preset)
+            elif image.shape[:2] != self.size:
+                height, width = self.size or (0, 0)
+                raise VideoError(
+                    f"{self.path.name}: the images change from {width}x{height} to "
+                    f"{image.shape[1]}x{image.shape[0]}; export a part of one size."
+                )
+            self._container.mux(self._stream.encode(_frame(image, *self._clock.next(time))))
+        self.count += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        with self._explained():
+            try:
+                if kind is None:
+                    if self._stream is None:
+                        raise VideoError(f"{self.path.name}: there are no images to write.")
+                    self._container.mux(self._stream.encode(None))
+            except BaseException:
+                self._stack.__exit__(*sys.exc_info())
+                raise
+            self._stack.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What goes wrong, as one sentence."""
+        import av
+
+        try:
+            yield
+        except (OSError, av.FFmpegError) as error:
+            raise VideoError(f"the video {self.path} cannot be written ({_reason(error)}).") from None
 
 
 def write_video(
@@ -34,51 +127,15 @@ def write_video(
     crf: int = 18,
     preset: str = "veryfast",
 ) -> int:
-    """Write an H.264 video (yuv420p, BT.709, index at the front) that browsers play; returns the number of images.
-
-    images: (H, W, 3) uint8 sRGB, all of one size; odd sizes get one more row or column, a copy of the last.
-    fps: images per second when there are no `times`, and how long the last image stays.
-    times: seconds of each image; they decide the speed, so gaps stay gaps. Times that do not rise are moved up.
-    crf: x264's constant rate factor, 0 (lossless) to 51.
-
-    The file appears under its name when it is whole. Raises VideoError when there are no images, sizes differ, or
-    the file cannot be written.
-    """
-    import av
-
-    path = Path(path)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix or '.mp4'}")
-    if not np.isfinite(fps) or fps <= 0:
-        raise VideoError(f"{path.name}: fps is {fps}, but must be a positive number.")
-    clock = _pts(fps, times)
-    count, size = 0, (0, 0)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream: Any = None
-            for image in images:
-                if stream is None:
-                    size = image.shape[:2]
-                    stream = _stream(container, image, fps, crf, preset)
-                elif image.shape[:2] != size:
-                    raise VideoError(
-                        f"{path.name}: the images change from {size[1]}x{size[0]} to "
-                        f"{image.shape[1]}x{image.shape[0]}; export a part of one size."
-                    )
-                container.mux(stream.encode(_frame(image, *next(clock))))
-                count += 1
-            if stream is None:
-                raise VideoError(f"{path.name}: there are no images to write.")
-            container.mux(stream.encode(None))
-        os.replace(partial, path)
-    except StopIteration:
-        raise VideoError(f"{path.name}: there are more images than times.") from None
-    except (OSError, av.FFmpegError) as error:
-        raise VideoError(f"the video {path} cannot be written ({_reason(error)}).") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-    return count
+    """Write images as a `VideoWriter` does, with the times of each where given; returns the number of images."""
+    with VideoWriter(path, fps=fps, crf=crf, preset=preset) as video:
+        at = None if times is None else iter(times)
+        for image in images:
+            try:
+                video.add(image, None if at is None else next(at))
+            except StopIteration:
+                raise VideoError(f"{video.path.name}: there are more images than times.") from None
+        return video.count
 
 
 def iterate_video(path: str | os.PathLike[str]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
@@ -140,20 +197,27 @@ def _frame(image: NDArray[np.uint8], pts: int, duration: int) -> Any:
     return frame
 
 
-def _pts(fps: float, times: Iterable[float] | None) -> Iterator[tuple[int, int]]:
-    """(timestamp, duration) of each image in units of TIME_BASE, rising from 0."""
-    ticks = 1 / TIME_BASE
-    step = max(1, round(float(ticks) / fps))
-    if times is None:
-        number = 0
-        while True:
-            yield round(float(ticks) * number / fps), step
-            number += 1
-    first, last = None, -1
-    for time in times:
-        first = time if first is None else first
-        last = max(last + 1, round((time - first) * float(ticks)))
-        yield last, step
+class _Clock:
+    """Timestamps and durations in units of TIME_BASE, rising from 0, for images at given times or of even pace."""
+
+    def __init__(self, fps: float) -> None:
+        self._ticks = float(1 / TIME_BASE)
+        self._fps = fps
+        self._step = max(1, round(self._ticks / fps))
+        self._count, self._last = 0, -1
+        self._origin = self._before = 0.0
+
+    def next(self, time: float | None) -> tuple[int, int]:
+        """(timestamp, duration) of the next image."""
+        if time is None:
+            time = self._count / self._fps
+        if not self._count:
+            self._origin = time
+        elif time < self._before:  # the clock was set back: go on from here
+            self._origin = time - (self._last + self._step) / self._ticks
+        self._count, self._before = self._count + 1, time
+        self._last = max(self._last + 1, round((time - self._origin) * self._ticks))
+        return self._last, self._step
 
 
 def _reason(error: Exception) -> str:

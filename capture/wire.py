@@ -11,7 +11,7 @@ The same layout in prose, for other languages: engine_bridges/PROTOCOL.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, get_args
 
@@ -79,6 +79,17 @@ class Part(NamedTuple):
     """Serial of the frame that this array was rendered with."""
     array: NDArray[Any]
     """The pixels, (H, W) or (H, W, C), C-ordered."""
+    offset: int | None = None
+    """Where they begin in the frame's slot, in bytes; None when they travel with the message."""
+
+
+class _Pixels(NamedTuple):
+    """Where the arrays of a message may be."""
+
+    parts: list[memoryview]
+    """The array parts that came with it."""
+    slots: Sequence[memoryview]
+    """The slots of the session's shared memory; none when there is no such memory."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class Hello:
     legend: dict[str, dict[int, str]] = field(default_factory=dict)
     """Per id channel, what its ids mean: {"segmentation": {1: "road"}}."""
     capabilities: tuple[str, ...] = ()
-    """Names of the control messages that the bridge obeys."""
+    """Names of the control messages that the bridge obeys, and SHARED_MEMORY if it can use that."""
 
     def _header(self) -> dict[str, Any]:
         world, camera = self.conventions.world_axes.to_dict(), self.conventions.camera_axes.to_dict()
@@ -124,14 +135,10 @@ class Hello:
         }
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Hello:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Hello:
         axes = h.take("axes", as_map)
         if axes.keys() != {"world", "camera"}:
             raise malformed("axes must be a map with the fields world and camera")
-        descriptors = tuple(Descriptor.from_dict(d) for d in h.take("channels", as_list_of(as_map), [1, 32]))
-        names = [descriptor.name for descriptor in descriptors]
-        if len(set(names)) != len(names):
-            raise malformed("hello announces a channel twice")
         return cls(
             session=h.take("session", as_session),
             token=h.take("token", as_text),
@@ -142,7 +149,7 @@ class Hello:
             ),
             fps=h.take("fps", as_positive),
             mode=h.take("mode", as_mode),
-            channels=descriptors,
+            channels=_take_descriptors(h),
             legend=h.take("legend", as_legend),
             capabilities=h.take("capabilities", as_list_of(as_text)),
         )
@@ -162,16 +169,18 @@ class FrameMessage:
     parts: tuple[Part, ...]
     """The channels; in the header {channel, serial, dtype, shape} for each part, in the order of the parts."""
     flags: tuple[str, ...] = ()
-    """Marks such as "cut"."""
+    """Marks, see `capture.frame.FLAGS`."""
     dropped_before: int = 0
     """Frames that the bridge dropped or lost since the last frame that it sent."""
     entities: tuple[Entity, ...] = ()
     """Named things in the scene."""
     capture_time: float | None = None
     """Seconds of the bridge's monotonic clock when the frame was read back, or nil."""
+    slot: int | None = None
+    """The slot of the shared memory that holds the pixels; None (and not in the header) when they travel as parts."""
 
     def _header(self) -> dict[str, Any]:
-        return {
+        header = {
             "serial": int(self.serial),
             "time": float(self.time),
             "camera": None if self.camera is None else self.camera.to_dict(),
@@ -186,16 +195,22 @@ class FrameMessage:
                     "dtype": part.array.dtype.name,
                     "shape": [int(n) for n in part.array.shape],
                 }
+                | ({} if self.slot is None else {"offset": part.offset})
                 for part in self.parts
             ],
         }
+        return header if self.slot is None else header | {"slot": int(self.slot)}
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> FrameMessage:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> FrameMessage:
         infos = h.take("parts", as_list_of(as_map), [1, 32])
-        if len(infos) != len(arrays):
-            raise malformed(f"the header lists {len(infos)} parts, but {len(arrays)} came")
-        parts = tuple(_part(info, buffer) for info, buffer in zip(infos, arrays, strict=True))
+        slot = h.take_optional("slot", as_count)
+        if slot is not None:
+            parts = _parts_in_slot(infos, slot, pixels)
+        elif len(infos) != len(pixels.parts):
+            raise malformed(f"the header lists {len(infos)} parts, but {len(pixels.parts)} came")
+        else:
+            parts = tuple(_part(info, buffer) for info, buffer in zip(infos, pixels.parts, strict=True))
         names = [part.channel for part in parts]
         if len(set(names)) != len(names):
             raise malformed("the frame carries a channel twice")
@@ -208,8 +223,25 @@ class FrameMessage:
             dropped_before=h.take("dropped_before", as_count),
             entities=tuple(Entity.from_dict(e) for e in h.take("entities", as_list_of(as_map))),
             capture_time=h.take("capture_time", as_optional(as_number)),
+            slot=slot,
             parts=parts,
         )
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Bridge to daemon: from the next frame on the session's channels are these; not answered unless refused."""
+
+    type: ClassVar[str] = "channels"
+    channels: tuple[Descriptor, ...]
+    """Descriptors of all channels that the bridge can send from now on, in place of those in hello."""
+
+    def _header(self) -> dict[str, Any]:
+        return {"channels": [descriptor.to_dict() for descriptor in self.channels]}
+
+    @classmethod
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Channels:
+        return cls(_take_descriptors(h))
 
 
 @dataclass(frozen=True)
@@ -228,7 +260,7 @@ class Event:
         return {"name": self.name, "time": float(self.time), "data": self.data}
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Event:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Event:
         return cls(h.take("name", as_word), h.take("time", as_number), h.take("data", as_plain_map))
 
 
@@ -242,8 +274,66 @@ class Bye:
         return {}
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Bye:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Bye:
         return cls()
+
+
+@dataclass(frozen=True)
+class Attached:
+    """Bridge to daemon: what became of the shared memory last offered; from now on frames may lie in its slots."""
+
+    type: ClassVar[str] = "attached"
+    key: str
+    """The key of the offer."""
+    problem: str | None = None
+    """Why it cannot be used, as one sentence, or nil; then the frames of this session travel as parts."""
+
+    def _header(self) -> dict[str, Any]:
+        return {"key": self.key, "problem": self.problem}
+
+    @classmethod
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Attached:
+        return cls(h.take("key", as_session), h.take("problem", as_optional(as_text)))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Daemon to bridge: shared memory for the pixels of this session; answered by `attached`.
+
+    Comes before `welcome`, and again when frames have outgrown the slots; only to a bridge with the capability
+    SHARED_MEMORY.
+    """
+
+    type: ClassVar[str] = "memory"
+    session: str
+    """The id from hello."""
+    key: str
+    """32 lower-case hex digits that the memory begins with."""
+    name: str
+    """Where it is found: see `capture.shared_memory`."""
+    slots: int
+    """How many slots it has, at least 1."""
+    slot_bytes: int
+    """Bytes of each."""
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "session": self.session,
+            "key": self.key,
+            "name": self.name,
+            "slots": int(self.slots),
+            "slot_bytes": int(self.slot_bytes),
+        }
+
+    @classmethod
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Memory:
+        return cls(
+            h.take("session", as_session),
+            h.take("key", as_session),
+            h.take("name", as_text),
+            h.take("slots", as_count),
+            h.take("slot_bytes", as_count),
+        )
 
 
 @dataclass(frozen=True)
@@ -272,7 +362,7 @@ class Welcome:
         }
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Welcome:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Welcome:
         return cls(
             h.take("session", as_session),
             h.take("channels", as_list_of(as_text)),
@@ -296,7 +386,7 @@ class Credit:
         return {"n": int(self.n), "recorded": self.recorded}
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Credit:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Credit:
         return cls(h.take("n", as_count), h.take("recorded", as_optional(as_count)))
 
 
@@ -314,7 +404,7 @@ class Control:
         return {"name": self.name, "args": self.args}
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Control:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Control:
         return cls(h.take("name", as_word), h.take("args", as_plain_map))
 
 
@@ -337,7 +427,7 @@ class Error:
         return {"code": self.code, "sentence": self.sentence}
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Error:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Error:
         return cls(h.take("code", as_word), h.take("sentence", as_text))
 
 
@@ -364,7 +454,7 @@ class Goodbye:
         }
 
     @classmethod
-    def _from_header(cls, h: Header, arrays: list[memoryview]) -> Goodbye:
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Goodbye:
         return cls(
             h.take("received", as_count),
             h.take("recorded", as_count),
@@ -373,18 +463,38 @@ class Goodbye:
         )
 
 
-Message = Hello | FrameMessage | Event | Bye | Welcome | Credit | Control | Error | Goodbye
+FromBridge = Hello | FrameMessage | Channels | Event | Attached | Bye
+FromDaemon = Memory | Welcome | Credit | Control | Error | Goodbye
+Message = FromBridge | FromDaemon
 MESSAGES: dict[str, Any] = {cls.type: cls for cls in get_args(Message)}
 """Every message class by its type."""
 
-FROM_BRIDGE = ("hello", "frame", "event", "bye")
-"""Message types that a daemon receives; the others are what a bridge receives."""
+FROM_BRIDGE = ("hello", "frame", "channels", "event", "attached", "bye")
+"""Message types that a daemon receives."""
+
+FROM_DAEMON = tuple(kind for kind in MESSAGES if kind not in FROM_BRIDGE)
+"""Message types that a bridge receives."""
 
 EVENTS = ("marker", "cut", "record_start", "record_stop", "record_toggle", "replay_save")
 """Event names that the daemon acts on."""
 
+SHARED_MEMORY = "shared_memory"
+"""Capability of a bridge that can leave its pixels in shared memory, where the daemon offers it."""
+
+ALIGNMENT = 64
+"""Arrays in a slot begin at multiples of so many bytes: a cache line, and the widest vector registers."""
+
 CONTROLS = ("record_start", "record_stop", "replay_save", "step", "pause", "hide_hud", "dump")
 """Control names that a bridge may obey."""
+
+
+def slot_layout(sizes: Iterable[int]) -> tuple[list[int], int]:
+    """Where arrays of so many bytes each begin in a slot, one behind the other, and how many bytes they need."""
+    offsets, end = [], 0
+    for size in sizes:
+        offsets.append(end)
+        end += -(-size // ALIGNMENT) * ALIGNMENT
+    return offsets, end
 
 
 def encode(message: Message) -> list[bytes | memoryview]:
@@ -401,20 +511,28 @@ def encode(message: Message) -> list[bytes | memoryview]:
     if len(packed) > Limits.header_bytes:
         raise ProtocolError("too_large", f"The header of the {message.type} exceeds {Limits.header_bytes} bytes.")
     parts: list[bytes | memoryview] = [packed]
-    if isinstance(message, FrameMessage):
+    if isinstance(message, FrameMessage) and message.slot is None:
         parts += [_bytes_of(part.array) for part in message.parts]
     return parts
 
 
-def decode(parts: Sequence[Any], limits: Limits | None = None, *, accept: Sequence[str] | None = None) -> Message:
-    """The message in `parts` (bytes, memoryviews or zmq Frames); arrays are read-only views of them.
+def decode(
+    parts: Sequence[Any],
+    limits: Limits | None = None,
+    *,
+    accept: Sequence[str] | None = None,
+    slots: Sequence[memoryview] = (),
+) -> Message:
+    """The message in `parts` (bytes, memoryviews or zmq Frames); arrays are read-only views of them, or of a slot.
 
     accept: message types that make sense here, e.g. FROM_BRIDGE; by default all.
+    slots: the slots of the session's shared memory, for a frame whose pixels lie there. The other side may still
+    write to them, so copy what must not change.
     Raises ProtocolError with a code of ERROR_CODES for anything that is not a valid message.
     """
     limits = limits or Limits()
     try:
-        return _decode(parts, limits, accept)
+        return _decode(parts, limits, accept, slots)
     except FrameError as error:
         raise malformed(str(error).rstrip(".")) from None
 
@@ -431,11 +549,11 @@ def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
     for part in message.parts:
         descriptor = announced.get(part.channel)
         if descriptor is None:
-            raise ProtocolError("channels", f"Channel {part.channel} was not announced in hello: announce it there.")
+            raise ProtocolError("channels", f"Channel {part.channel} was not announced: name it in hello or channels.")
         if part.array.dtype.name != descriptor.dtype:
             raise ProtocolError(
                 "channels",
-                f"Channel {part.channel} came as {part.array.dtype.name}, but hello announced {descriptor.dtype}.",
+                f"Channel {part.channel} came as {part.array.dtype.name}, but was announced as {descriptor.dtype}.",
             )
         try:
             channels[part.channel] = Channel(descriptor.with_shape(part.array.shape), part.array, part.serial)
@@ -463,7 +581,9 @@ def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
     )
 
 
-def _decode(parts: Sequence[Any], limits: Limits, accept: Sequence[str] | None) -> Message:
+def _decode(
+    parts: Sequence[Any], limits: Limits, accept: Sequence[str] | None, slots: Sequence[memoryview]
+) -> Message:
     if not parts:
         raise malformed("the message has no header")
     if len(parts) - 1 > limits.parts:
@@ -489,9 +609,17 @@ def _decode(parts: Sequence[Any], limits: Limits, accept: Sequence[str] | None) 
     if total > limits.frame_bytes:
         raise ProtocolError("too_large", f"The frame has {total} bytes; {limits.frame_bytes} are allowed.")
     fields_left = Header(kind, header)
-    message = MESSAGES[kind]._from_header(fields_left, arrays)
+    message = MESSAGES[kind]._from_header(fields_left, _Pixels(arrays, slots))
     fields_left.finish()
     return message
+
+
+def _take_descriptors(h: Header) -> tuple[Descriptor, ...]:
+    descriptors = tuple(Descriptor.from_dict(d) for d in h.take("channels", as_list_of(as_map), [1, 32]))
+    names = [descriptor.name for descriptor in descriptors]
+    if len(set(names)) != len(names):
+        raise malformed(f"{h.kind} announces a channel twice")
+    return descriptors
 
 
 def _view(part: Any) -> memoryview:
@@ -502,21 +630,41 @@ def _view(part: Any) -> memoryview:
         raise malformed("a message part is not a contiguous run of bytes") from None
 
 
-def _part(info: dict[str, Any], data: memoryview) -> Part:
+def _parts_in_slot(infos: Sequence[dict[str, Any]], slot: int, pixels: _Pixels) -> tuple[Part, ...]:
+    """The parts that lie in a slot: each within it, none over another."""
+    if pixels.parts:
+        raise malformed(f"the pixels of the frame are in slot {slot}, yet {len(pixels.parts)} parts came")
+    if slot >= len(pixels.slots):
+        raise malformed(f"there is no slot {slot}: the shared memory of this session has {len(pixels.slots)}")
+    parts = tuple(_part(info, pixels.slots[slot], in_slot=True) for info in infos)
+    end = 0
+    for part in sorted(parts, key=lambda part: part.offset or 0):
+        if (part.offset or 0) < end:
+            raise malformed(f"channel {part.channel} lies over another one in slot {slot}")
+        end = (part.offset or 0) + part.array.nbytes
+    return parts
+
+
+def _part(info: dict[str, Any], data: memoryview, in_slot: bool = False) -> Part:
     h = Header("part", dict(info))
     channel, serial, dtype = h.take("channel", as_word), h.take("serial", as_count), h.take("dtype", as_text)
     if dtype not in DTYPES:
         raise malformed(f"channel {channel} has the dtype {dtype[:20]!r}, which is not one of {', '.join(DTYPES)}")
     shape = check_shape(h.take("shape", as_list), f"channel {channel}")
+    offset = h.take("offset", as_count) if in_slot else None
     h.finish()
     need = math.prod(shape) * np.dtype(dtype).itemsize
+    if offset is not None:
+        if offset % ALIGNMENT:
+            raise malformed(f"channel {channel} begins at byte {offset}, which is no multiple of {ALIGNMENT}")
+        data = data[offset : offset + need]
     if data.nbytes != need:
         raise malformed(
             f"channel {channel} of shape {list(shape)} and dtype {dtype} needs {need} bytes, but {data.nbytes} came"
         )
     array = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
     array.flags.writeable = False
-    return Part(channel, serial, array)
+    return Part(channel, serial, array, offset)
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:

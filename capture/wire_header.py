@@ -114,10 +114,14 @@ class Header:
             raise malformed(f"the {self.kind} has {len(result)} {name}; {length[0]} to {length[1]} are allowed")
         return result
 
+    def take_optional(self, name: str, check: Callable[[Any], Any]) -> Any:
+        """As `take`, but None when the header has no such field."""
+        return self.take(name, check) if name in self.values else None
+
     def finish(self) -> None:
         """ProtocolError unless every field was taken."""
         if self.values:
-            raise malformed(f"the {self.kind} has an unknown field {min(self.values)[:40]!r}")
+            raise malformed(f"the {self.kind} has an unknown field {str(min(self.values, key=str))[:40]!r}")
 
 
 # -- checks of one field: the value, converted, or ValueError with the rest of a sentence
@@ -197,7 +201,7 @@ def as_legend(value: object) -> dict[str, dict[int, str]]:
 
 
 def as_plain_map(value: object) -> dict[str, Any]:
-    """Free details that also fit into JSON: text keys, finite numbers."""
+    """Free details that also fit into JSON and any language: text keys, finite numbers, integers of 64 bits."""
     stack: list[Any] = [as_map(value)]
     while stack:
         item = stack.pop()
@@ -209,4 +213,6 @@ def as_plain_map(value: object) -> dict[str, Any]:
             stack.extend(item)
         elif isinstance(item, float) and not math.isfinite(item):
             raise ValueError("holds a number that is not finite")
+        elif isinstance(item, int) and not -(2**63) <= item < 2**63:
+            raise ValueError("holds an integer beyond 64 bits")
     return value  # type: ignore[return-value]

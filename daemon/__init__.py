@@ -4,8 +4,9 @@ A frame's way, one module per step, in reading order:
 
     ingest.py     ZeroMQ sessions: token, credits, checks; hands each frame to the recorder and the ring
     session.py    one bridge: its counts, and how many frames it may have under way
+    encoding.py   compresses each frame once, for whoever keeps it
     recorder.py   the thread that writes one take; its commits are the acknowledgements
-    ring.py       the last seconds of a session, in bounded memory, for instant replay
+    ring.py       the last seconds of a session, compressed, in bounded memory, for instant replay
     preview.py    the newest frame as a live picture
     jpeg.py       a frame's channel as a JPEG
     live.py       the newest frames lifted again and again

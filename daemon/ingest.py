@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import os
 import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import zmq
 
 from capture import wire
+from capture.codecs import EXACT, Precision
 from capture.connection import (
     DEFAULT_ENDPOINT,
     Connection,
@@ -31,10 +33,12 @@ from capture.connection import (
     write_connection,
 )
 from capture.errors import ProtocolError, TakeError, UserError
-from capture.frame import Frame
-from capture.take import TakeWriter, new_take_path
+from capture.frame import Descriptor, Frame
+from capture.shared_memory import Segment
+from capture.take import TakeWriter, WriterSettings, new_take_path
 from capture.take_writer import make_preview
 from daemon.access import Offenders, check_listen, is_token
+from daemon.encoding import Encoding, new_encoders
 from daemon.recorder import Recorder, TakeReport
 from daemon.ring import Ring
 from daemon.session import Session, Settings
@@ -60,7 +64,10 @@ class Ingest:
     takes: folder in which takes are made.
     auto_record: record every session from its first frame to its end, without being asked.
     frames: a take ends by itself when it has so many; by default none does.
-    replay_seconds, replay_bytes: bounds of the ring, the bytes over all sessions together.
+    name: of the first take, in place of one after time and engine.
+    replay_seconds, replay_bytes: bounds of the ring, the bytes (of compressed frames) over all sessions together; with
+        0 seconds there is none.
+    precision: what is kept of the numbers.
     token: what bridges must show; by default a new random one, found in the connection file.
     http: address of the page, for the connection file.
     previews: make preview.mp4 of each closed take, in the background; `stop` waits for it.
@@ -80,8 +87,10 @@ class Ingest:
         takes: Path,
         auto_record: bool = False,
         frames: int | None = None,
+        name: str | None = None,
         replay_seconds: float = 20.0,
-        replay_bytes: int = 512 * 2**20,
+        replay_bytes: int = 2**31,
+        precision: Precision = EXACT,
         token: str | None = None,
         http: str = "",
         previews: bool = True,
@@ -92,7 +101,9 @@ class Ingest:
         self.takes = takes
         self.auto_record = auto_record
         self.frames = frames
+        self.name = name
         self.replay_seconds, self.replay_bytes = replay_seconds, replay_bytes
+        self.precision = precision
         self.token = token or new_token()
         self.settings = settings or Settings()
         self.endpoint = ""
@@ -103,7 +114,7 @@ class Ingest:
         self._on_event, self._on_frame = on_event, on_frame
         self._sessions: dict[bytes, Session] = {}
         self._recorders: set[Recorder] = set()
-        self._encoders = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 2) - 1)), "encoder")
+        self._encoders = new_encoders()
         self._previews = ThreadPoolExecutor(1, "preview video") if previews else None
         self._offenders = Offenders(self.settings.errors_allowed, self.settings.error_seconds)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -112,7 +123,7 @@ class Ingest:
         self._wake_out.setblocking(False)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._state: dict[str, Any] = {}
+        self._state = self._describe(time.monotonic())
 
     # -- life
 
@@ -226,7 +237,8 @@ class Ingest:
 
     def command(self, name: str, **args: Any) -> Future[Any]:
         """Ask for something from any thread: record_start, record_stop, replay_save (each with session=ID or
-        None for all), control (session, name, args: passed on to the bridge).
+        None for all; replay_save with seconds=S or None for all that is kept), control (session, name, args: passed
+        on to the bridge).
 
         The future holds the names of the takes concerned, or UserError. A take is whole when the event take_closed
         tells so.
@@ -245,12 +257,15 @@ class Ingest:
     def newest(self, session_id: str | None = None, count: int | None = None) -> tuple[str, list[Frame]]:
         """The newest frames in the ring of a session (of the newest session when None) and its id, from any thread.
 
-        Raises UserError when there is no such session.
+        Their channels are decoded when read. Waits for frames that are still being compressed. Raises UserError when
+        there is no such session.
         """
         sessions = list(self._sessions.values())
         for session in reversed(sessions):
             if session_id is None or session.id == session_id:
-                return session.id, session.ring.newest(count)
+                conventions = session.hello.conventions
+                encodings = session.ring.newest(count)
+                return session.id, [encoding.result().frame(conventions) for encoding in encodings]
         raise UserError(_NO_SESSION)
 
     @property
@@ -290,17 +305,24 @@ class Ingest:
             return True
         session = self._sessions.get(identity)
         try:
-            message = wire.decode(parts, self.settings.limits, accept=wire.FROM_BRIDGE)
+            slots = session.memory.slots if session is not None and session.memory is not None else ()
+            message = wire.decode(parts, self.settings.limits, accept=wire.FROM_BRIDGE, slots=slots)
             if isinstance(message, wire.Hello):
                 self._on_hello(identity, message)
+            elif isinstance(message, wire.Attached) and (session is None or session.leaving):
+                pass  # it crossed the end of the session, and matters no more
             elif session is None or session.leaving:
                 raise ProtocolError("no_session", f"A {message.type} came without a session: say hello first.")
             else:
                 session.heard = now
                 if isinstance(message, wire.FrameMessage):
                     self._on_frame_message(session, message)
+                elif isinstance(message, wire.Channels):
+                    self._on_channels(session, message)
                 elif isinstance(message, wire.Event):
                     self._on_bridge_event(session, message)
+                elif isinstance(message, wire.Attached):
+                    self._on_attached(session, message)
                 else:
                     session.leaving = True
                     self._stop_recording(session)
@@ -330,12 +352,7 @@ class Ingest:
             )
         ring = Ring(self.replay_seconds, self.replay_bytes)
         session = Session(peer, hello, self.settings, ring, wanted=self.auto_record)
-        if session.frame_bytes > self.settings.limits.frame_bytes:
-            raise ProtocolError(
-                "too_large",
-                f"The channels make {session.frame_bytes} bytes a frame; {self.settings.limits.frame_bytes} are "
-                "allowed.",
-            )
+        self._check_size(hello.channels)
         if (old := self._sessions.get(peer)) is not None:
             self._end(old, "by a new hello of the same bridge")
         if len(self._sessions) >= self.settings.sessions:
@@ -343,6 +360,8 @@ class Ingest:
         self._sessions[peer] = session
         self._share_ring()
         session.held = session.window
+        if session.shares:
+            self._offer_memory(session, wire.slot_layout(descriptor.nbytes for descriptor in hello.channels)[1])
         self._send(
             peer,
             wire.Welcome(
@@ -358,6 +377,19 @@ class Ingest:
         log.info("session opened: %s, %dx%d, %s, %s", session.title, width, height, names, hello.mode)
         self._on_event({"event": "session_opened", "session": session.id, "engine": hello.engine, "game": hello.game})
 
+    def _check_size(self, channels: Sequence[Descriptor]) -> None:
+        size, most = sum(descriptor.nbytes for descriptor in channels), self.settings.limits.frame_bytes
+        if size > most:
+            raise ProtocolError("too_large", f"The channels make {size} bytes a frame; {most} are allowed.")
+
+    def _on_channels(self, session: Session, message: wire.Channels) -> None:
+        self._check_size(message.channels)
+        session.announce(message.channels)
+        if session.recorder is not None:
+            session.recorder.describe(message.channels)
+        names = ", ".join(descriptor.name for descriptor in message.channels)
+        log.info("channels of %s are now %s", session.title, names)
+
     def _on_frame_message(self, session: Session, message: wire.FrameMessage) -> None:
         if session.held <= 0:
             raise ProtocolError("no_credit", f"Frame {message.serial} came without a credit: wait for one.")
@@ -369,18 +401,20 @@ class Ingest:
             session.busy -= 1
             self._grant(session)  # the credit comes back: the frame is not kept
             raise ProtocolError("order", f"Frame {message.serial} came after frame {last}: serials must rise.")
-        frame = wire.frame_of(message, session.hello, session.received)
+        # The slot is free as soon as any credit goes back, and a bridge gone wrong may write to it at any time.
+        own = message if message.slot is None else session.pool.copy(message)
+        frame = wire.frame_of(own, session.hello, session.received)
         session.receive(frame)
+        session.transport = "tcp" if message.slot is None else "shared memory"
+        if message.slot is None and session.shares:
+            self._widen_memory(session, wire.slot_layout(part.array.nbytes for part in message.parts)[1])
         if session.wanted:
             self._start_recording(session)
         if not frame.in_sync:
             serials = {name: channel.serial for name, channel in frame.channels.items()}
             self._note(session, "desync", frame.time, {"serial": frame.serial, "channels": serials})
-        session.ring.append(frame)
         self._on_frame(session.id, frame)
-        if not self._record(session, frame):
-            session.busy -= 1
-            self._grant(session)
+        self._keep(session, frame)
 
     def _on_bridge_event(self, session: Session, event: wire.Event) -> None:
         self._note(session, event.name, event.time, event.data)
@@ -413,6 +447,43 @@ class Ingest:
                 self._post(lambda: self._vanished(session))
             return False
         return True
+
+    # -- shared memory
+
+    def _offer_memory(self, session: Session, slot_bytes: int) -> None:
+        """Offer memory for the pixels; until the bridge answers, and wherever there is none, they come as parts."""
+        try:
+            segment = Segment.create(session.slots, slot_bytes)
+        except OSError as error:
+            session.shares = False
+            log.info("pixels of %s come over tcp: no shared memory (%s)", session.title, error.strerror or error)
+            return
+        session.offered = segment
+        offer = wire.Memory(session.id, segment.key, segment.name, len(segment.slots), segment.slot_bytes)
+        if not self._send(session.peer, offer):
+            session.offered = None
+
+    def _widen_memory(self, session: Session, slot_bytes: int) -> None:
+        """Offer larger slots when a frame did not fit: the resolution has grown, or a channel has come."""
+        present = session.offered or session.memory
+        if present is None or slot_bytes > present.slot_bytes:
+            self._offer_memory(session, slot_bytes)
+
+    def _on_attached(self, session: Session, message: wire.Attached) -> None:
+        segment = session.offered
+        if segment is None or message.key != segment.key:
+            return  # an offer that a larger one has overtaken
+        session.offered = None
+        if message.problem is not None:
+            session.shares = False
+            log.info("pixels of %s come over tcp: %s", session.title, message.problem)
+            return
+        segment.hide()  # both sides have it mapped: nobody else needs to find it
+        session.memory, session.transport = segment, "shared memory"
+        log.info(
+            "pixels of %s come through shared memory: %d slots of %.1f MB",
+            session.title, len(segment.slots), segment.slot_bytes / 1e6,
+        )  # fmt: skip
 
     # -- credits
 
@@ -448,13 +519,29 @@ class Ingest:
         self._grant(session)
         return recorder.name
 
-    def _record(self, session: Session, frame: Frame) -> bool:
-        """Whether the frame goes into a take; then its credit comes back with the commit."""
+    def _keep(self, session: Session, frame: Frame) -> None:
+        """Compress the frame for the take and the ring. Its credit comes back with the commit, or when the memory
+        of the received frame is free."""
+        if session.recorder is None and not session.ring.seconds:
+            self._on_frame_free(session)
+            return
+        encoding = Encoding(frame, self._encoders, self.precision)
+        if session.ring.seconds:
+            session.ring.append(encoding)
+        if not self._record(session, encoding):
+            encoding.when_done(lambda: self._post(lambda: self._on_frame_free(session)))
+
+    def _on_frame_free(self, session: Session) -> None:
+        session.busy -= 1
+        self._grant(session)
+
+    def _record(self, session: Session, encoding: Encoding) -> bool:
+        """Whether the frame goes into a take."""
         recorder = session.recorder
         if recorder is None:
             return False
-        if not recorder.put(frame):  # the take is ending by itself this very moment
-            log.warning("frame %d did not get into take %s", frame.serial, session.take)
+        if not recorder.put(encoding):  # the take is ending by itself this very moment
+            log.warning("frame %d did not get into take %s", encoding.serial, session.take)
             return False
         if recorder.accepted == self.frames:
             self._stop_recording(session)
@@ -462,9 +549,12 @@ class Ingest:
 
     def _open_recorder(self, session: Session, max_bytes: int, replay: bool = False) -> Recorder:
         hello = session.hello
+        path = new_take_path(self.takes, hello.game or hello.engine)
+        if self.name is not None and not (self.takes / self.name).exists():
+            path = self.takes / self.name
         try:
             writer = TakeWriter(
-                new_take_path(self.takes, hello.game or hello.engine),
+                path,
                 conventions=hello.conventions,
                 descriptors=hello.channels,
                 engine=hello.engine,
@@ -473,6 +563,7 @@ class Ingest:
                 legend=hello.legend,
                 metadata={"session": hello.session, "mode": hello.mode, "replay": replay},
                 preview=False,  # it may take seconds; the goodbye does not wait for it
+                settings=WriterSettings(precision=self.precision),
             )
         except OSError as error:
             raise TakeError(f"No take can be made in {self.takes}: {error.strerror}.") from None
@@ -481,11 +572,11 @@ class Ingest:
         def closed(report: TakeReport) -> None:
             self._post(lambda: self._on_take_closed(session, recorder, report, dropped_at_start))
 
-        def frame_done(frame: Frame, committed: bool) -> None:
-            if not replay:  # the frame itself is not kept waiting in the inbox: its memory is free now
-                self._post(functools.partial(self._on_frame_done, session, recorder, frame.serial, committed))
+        def frame_done(serial: int, committed: bool) -> None:
+            if not replay:
+                self._post(functools.partial(self._on_frame_done, session, recorder, serial, committed))
 
-        recorder = Recorder(writer, self._encoders, max_bytes=max_bytes, on_frame=frame_done, on_close=closed)
+        recorder = Recorder(writer, max_bytes=max_bytes, on_frame=frame_done, on_close=closed)
         self._recorders.add(recorder)
         return recorder
 
@@ -530,16 +621,19 @@ class Ingest:
         """Whether a take of this session is still being written."""
         return any(recorder.name == session.take for recorder in self._recorders)
 
-    def _save_replay(self, session: Session) -> str:
-        """Write the ring to a take of its own, while recording or not."""
-        frames = session.ring.newest()
-        if not frames:
+    def _save_replay(self, session: Session, seconds: float | None = None) -> str:
+        """Write the ring, or its last `seconds`, to a take of its own, while recording or not."""
+        if not session.ring.seconds:
+            raise UserError("Nothing is kept for replays: start the daemon with --replay-seconds above 0.")
+        encodings = session.ring.newest(seconds=math.inf if seconds is None else seconds)
+        if not encodings:
             raise UserError("There is nothing to save yet: no frame has arrived.")
-        recorder = self._open_recorder(session, sum(frame.nbytes for frame in frames), replay=True)
-        for frame in frames:
-            recorder.put(frame)
+        # They are compressed and in memory already, so all of them may wait for the disk.
+        recorder = self._open_recorder(session, sum(encoding.frame_bytes for encoding in encodings), replay=True)
+        for encoding in encodings:
+            recorder.put(encoding)
         recorder.close()
-        log.info("saving the last %.1f s as take %s", session.ring.span, recorder.name)
+        log.info("saving the last %.1f s as take %s", encodings[-1].time - encodings[0].time, recorder.name)
         return recorder.name
 
     def _note(self, session: Session, name: str, at: float, data: dict[str, Any]) -> None:
@@ -566,6 +660,7 @@ class Ingest:
             return
         del self._sessions[session.peer]
         session.leaving = True
+        session.memory = session.offered = None
         if how:
             self._note(session, "session_lost", session.last_time, {"how": how})
         self._stop_recording(session)
@@ -629,8 +724,8 @@ class Ingest:
             raise UserError("Nothing is being recorded.")
         return names
 
-    def _command_replay_save(self, session: str | None = None) -> list[str]:
-        return [self._save_replay(s) for s in self._asked(session)]
+    def _command_replay_save(self, session: str | None = None, seconds: float | None = None) -> list[str]:
+        return [self._save_replay(s, seconds) for s in self._asked(session)]
 
     def _command_control(self, session: str | None, name: str, args: dict[str, Any]) -> list[str]:
         for s in self._asked(session):

@@ -6,7 +6,6 @@ Works on messages of the pipe, plain dicts and pictures; knows nothing of socket
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import logging
 import signal
@@ -17,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from capture.errors import UserError
+from capture.frame import Frame
 from capture.pictures import shrink
 from daemon.child import LOG_FORMAT, Outbox, leave_signals_to_parent, listen
+from daemon.health import LONGEST_SIDE, SAMPLE_FRAMES
 from daemon.ingest import Ingest
 from daemon.preview import Preview
 
@@ -44,13 +45,17 @@ def ingest_main(conn: Connection, options: dict[str, Any]) -> None:
     )
     ingest = Ingest(**options, on_event=tell, on_frame=preview.offer)
     clips = ThreadPoolExecutor(1, "live clip")
+    samples = ThreadPoolExecutor(1, "health sample")
 
     def on_message(message: dict[str, Any]) -> None:
         if message["do"] == "watch":
             preview.watch(message["views"])
             return
+        future: Future[Any]
         if message["do"] == "clip":
             future = clips.submit(_clip, ingest, message["session"], message["count"], message["width"])
+        elif message["do"] == "sample":
+            future = samples.submit(_sample, ingest, message["session"])
         else:
             future = ingest.command(message["do"], **message["args"])
         future.add_done_callback(functools.partial(reply, message["id"]))
@@ -74,13 +79,14 @@ def ingest_main(conn: Connection, options: dict[str, Any]) -> None:
     ingest.run()
     preview.close()
     clips.shutdown(wait=False, cancel_futures=True)
+    samples.shutdown(wait=False, cancel_futures=True)
     outbox.close()
 
 
 def _clip(ingest: Ingest, session: str | None, count: int, width: int) -> dict[str, Any]:
     """The newest frames of a session for live lifting: {session, times [s], serials, color uint8 TxHxWx3}."""
     name, frames = ingest.newest(session, count)
-    frames = [copy.copy(frame) for frame in frames if "color" in frame.channels]
+    frames = [frame for frame in frames if "color" in frame.channels]
     frames = [frame for frame in frames if frame.shape == frames[-1].shape]
     return {
         "session": name,
@@ -88,3 +94,10 @@ def _clip(ingest: Ingest, session: str | None, count: int, width: int) -> dict[s
         "serials": [frame.serial for frame in frames],
         "color": np.stack([shrink(frame.color, width) for frame in frames]) if frames else None,
     }
+
+
+def _sample(ingest: Ingest, session: str) -> list[Frame]:
+    """The newest frames of a session, small, to be examined; none while the ring is empty."""
+    from capture.health.runs import small_frame
+
+    return [small_frame(frame, LONGEST_SIDE) for frame in ingest.newest(session, SAMPLE_FRAMES)[1]]

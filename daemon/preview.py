@@ -77,7 +77,7 @@ class Preview:
             for session, frame in frames.items():
                 own = copy.copy(frame)  # its canonical arrays are cached in it; the ring's frame must stay small
                 for view in views:
-                    if view in own.channels and self._ready(session, view):
+                    if view in own.available and self._ready(session, view):
                         self._draw(session, own, view)
             frames = {}
             time.sleep(max(0.0, 1 / FRAMES_PER_SECOND - (time.monotonic() - began)))

@@ -1,6 +1,6 @@
 """The thread that writes one take. A frame it reports as committed survives kill -9: that is the acknowledgement.
 
-Works on `capture.Frame` and `capture.TakeWriter`; knows nothing of sockets or credits.
+Works on frames that are being compressed and on `capture.TakeWriter`; knows nothing of sockets or credits.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from capture.errors import UserError
-from capture.frame import Frame
-from capture.take import EncodedFrame, TakeWriter
+from capture.frame import Descriptor
+from capture.take import TakeWriter
+from daemon.encoding import Encoding
 
 log = logging.getLogger("realmaster.daemon")
 
@@ -33,6 +33,11 @@ class TakeReport:
 
 
 @dataclass(frozen=True, eq=False)
+class _Channels:
+    descriptors: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class _Event:
     name: str
     time: float
@@ -42,28 +47,26 @@ class _Event:
 class Recorder:
     """Writes frames to one take in a thread, holding at most `max_bytes` of channels that wait for the disk.
 
-    Frames are compressed by `encoders`, side by side, and committed in order. `on_frame(frame, committed)` is called
-    once for every frame that `put` accepted, in order; `on_close(report)` once at the end. Both come from the writing
-    thread and must return at once.
+    Frames are compressed elsewhere, side by side, and committed here in order. `on_frame(serial, committed)` is
+    called once for every frame that `put` accepted, in order; `on_close(report)` once at the end. Both come from the
+    writing thread and must return at once.
     """
 
     def __init__(
         self,
         writer: TakeWriter,
-        encoders: Executor,
         *,
         max_bytes: int,
-        on_frame: Callable[[Frame, bool], None],
+        on_frame: Callable[[int, bool], None],
         on_close: Callable[[TakeReport], None],
     ) -> None:
         self.path = writer.path
         self.accepted = 0
         """Frames that `put` took."""
         self._writer = writer
-        self._encoders = encoders
         self._max_bytes = max_bytes
         self._on_frame, self._on_close = on_frame, on_close
-        self._waiting: deque[tuple[Frame, Future[EncodedFrame]] | _Event] = deque()
+        self._waiting: deque[Encoding | _Channels | _Event] = deque()
         self._bytes = 0
         self._closing = False
         self._changed = threading.Condition()
@@ -75,23 +78,24 @@ class Recorder:
         """Name of the take."""
         return self.path.name
 
-    def put(self, frame: Frame) -> bool:
+    def put(self, encoding: Encoding) -> bool:
         """Hand over a frame; never waits. False when the take has ended or too many bytes wait for the disk."""
         with self._changed:
-            if self._closing or (self._bytes and self._bytes + frame.nbytes > self._max_bytes):
+            if self._closing or (self._bytes and self._bytes + encoding.frame_bytes > self._max_bytes):
                 return False
             self.accepted += 1
-            self._bytes += frame.nbytes
-            self._waiting.append((frame, self._encoders.submit(self._writer.encode, frame)))
+            self._bytes += encoding.frame_bytes
+            self._waiting.append(encoding)
             self._changed.notify()
         return True
 
     def event(self, name: str, time: float, data: dict[str, Any]) -> None:
         """Note something that happened at engine time `time` [s], in its place between the frames."""
-        with self._changed:
-            if not self._closing:
-                self._waiting.append(_Event(name, time, data))
-                self._changed.notify()
+        self._add(_Event(name, time, data))
+
+    def describe(self, descriptors: Sequence[Descriptor]) -> None:
+        """The channels from the next frame on."""
+        self._add(_Channels(tuple(descriptors)))
 
     def close(self) -> None:
         """Write what waits, then close the take; returns at once."""
@@ -104,6 +108,12 @@ class Recorder:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def _add(self, item: _Channels | _Event) -> None:
+        with self._changed:
+            if not self._closing:
+                self._waiting.append(item)
+                self._changed.notify()
+
     def _run(self) -> None:
         problem = None
         try:
@@ -112,8 +122,10 @@ class Recorder:
                     # The writer takes details as keywords, of which only `time` has another meaning there.
                     data = {"data": item.data} if "time" in item.data else item.data
                     self._writer.event(item.name, item.time, **data)
+                elif isinstance(item, _Channels):
+                    self._writer.describe(item.descriptors)
                 else:
-                    self._commit(*item)
+                    self._commit(item)
                 item = None  # or the frame's memory would be kept until the next one comes
         except (UserError, OSError) as error:
             problem = str(error)
@@ -127,7 +139,7 @@ class Recorder:
         self._refuse_rest()
         self._on_close(TakeReport(self.path, self._writer.frames, problem))
 
-    def _next(self) -> tuple[Frame, Future[EncodedFrame]] | _Event | None:
+    def _next(self) -> Encoding | _Channels | _Event | None:
         with self._changed:
             while not self._waiting:
                 if self._closing:
@@ -135,13 +147,13 @@ class Recorder:
                 self._changed.wait()
             return self._waiting.popleft()
 
-    def _commit(self, frame: Frame, encoded: Future[EncodedFrame]) -> None:
+    def _commit(self, encoding: Encoding) -> None:
         committed = False
         try:
-            self._writer.append(encoded.result())
+            self._writer.append(encoding.result())
             committed = True
         finally:
-            self._done(frame, committed)
+            self._done(encoding, committed)
 
     def _refuse_rest(self) -> None:
         with self._changed:
@@ -149,10 +161,10 @@ class Recorder:
             rest = list(self._waiting)
             self._waiting.clear()
         for item in rest:
-            if not isinstance(item, _Event):
-                self._done(item[0], False)
+            if isinstance(item, Encoding):
+                self._done(item, False)
 
-    def _done(self, frame: Frame, committed: bool) -> None:
+    def _done(self, encoding: Encoding, committed: bool) -> None:
         with self._changed:
-            self._bytes -= frame.nbytes
-        self._on_frame(frame, committed)
+            self._bytes -= encoding.frame_bytes
+        self._on_frame(encoding.serial, committed)

@@ -22,13 +22,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from capture.codecs import EXACT, Precision
 from capture.connection import DEFAULT_ENDPOINT, new_token
 from capture.errors import UserError
 from capture.frame import CANONICAL
+from capture.health.keeping import keep_health
 from capture.take import repair
 from capture.take_writer import make_preview
 from daemon.access import check_listen
 from daemon.child import Child
+from daemon.health import HealthWatch
 from daemon.ingest_process import ingest_main
 from daemon.library import Library
 from daemon.live import LiveLift
@@ -63,10 +66,21 @@ class DaemonConfig:
     """Model profile or folder that lifts."""
     lora: str | None = None
     replay_seconds: float = 20.0
-    replay_bytes: int = 512 * 2**20
-    """Memory of the ring, over all sessions."""
+    """How much of what just happened can still be saved; with 0 nothing is kept."""
+    replay_bytes: int | None = None
+    """Memory of the ring, over all sessions; None: `default_replay_bytes`."""
+    precision: Precision = EXACT
+    """What takes and replays keep of the numbers."""
     auto_record: bool = False
     """Record every session from its first frame to its end."""
+
+
+def default_replay_bytes() -> int:
+    """2 GiB, which 20 s of 1280x720 at 30 frames a second fit into; a quarter of the machine's memory where that is
+    less."""
+    import psutil
+
+    return min(2**31, psutil.virtual_memory().total // 4)
 
 
 class Service:
@@ -83,6 +97,7 @@ class Service:
         self.endpoint = ""
         """The ZeroMQ endpoint in use, once started."""
         self._token = new_token()
+        self.health = HealthWatch(lambda: self._ingest_state["sessions"], self._sample)
         self._web: WebServer | None = None
         self._ingest: Child | None = None
         self._ingest_state: dict[str, Any] = {"sessions": [], "refused": 0}
@@ -116,6 +131,7 @@ class Service:
             if self._problem:
                 raise UserError(self._problem)
             self._web.start()
+            self.health.start()
         except BaseException:
             self.stop()
             raise
@@ -134,6 +150,7 @@ class Service:
         if ingest is not None:
             ingest.send(None)  # it begins to close its takes while the others stop
         self.lifts.close()
+        self.health.close()
         if self._web is not None:
             self._web.stop()
         if ingest is not None:
@@ -185,7 +202,7 @@ class Service:
             "model": {"name": self.config.model, "lora": self.config.lora, "rules": self.lifts.rules},
             "replay_seconds": self.config.replay_seconds,
             "problem": self._problem,
-            "sessions": sessions,
+            "sessions": [session | {"health": self.health.report(session["id"])} for session in sessions],
             "refused": self._ingest_state["refused"],
             "recording": [session["recording"] for session in sessions if session["recording"]],
             "lifts": [asdict(job) for job in reversed(self.lifts.jobs())],
@@ -202,9 +219,10 @@ class Service:
         """End the takes; returns their names. They are whole when the state lists them as closed."""
         return self._ask("record_stop", session=session).result(ANSWER_SECONDS)
 
-    def replay_save(self, session: str | None = None) -> list[str]:
-        """Keep the last seconds as a take, of the session or of each; returns their names."""
-        return self._ask("replay_save", session=session).result(ANSWER_SECONDS)
+    def replay_save(self, session: str | None = None, seconds: float | None = None) -> list[str]:
+        """Keep the last seconds (all that the ring has when None) as a take, of the session or of each; returns their
+        names."""
+        return self._ask("replay_save", session=session, seconds=seconds).result(ANSWER_SECONDS)
 
     def control(self, name: str, args: dict[str, Any] | None = None, session: str | None = None) -> None:
         """Pass a control (step, pause, hide_hud, dump) on to the bridge."""
@@ -225,6 +243,10 @@ class Service:
     def clip(self, count: int, width: int, session: str | None = None) -> Future[Any]:
         """The newest frames of a session's ring: a future of {session, times, serials, color uint8 TxHxWx3}."""
         return self._send({"do": "clip", "session": session, "count": count, "width": width})
+
+    def _sample(self, session: str) -> Future[Any]:
+        """A few of the newest frames of a session, small: a future of a list of frames."""
+        return self._send({"do": "sample", "session": session})
 
     def newest_session(self) -> str | None:
         sessions = self._ingest_state["sessions"]
@@ -258,7 +280,8 @@ class Service:
             "takes": self.config.takes,
             "auto_record": self.config.auto_record,
             "replay_seconds": self.config.replay_seconds,
-            "replay_bytes": self.config.replay_bytes,
+            "replay_bytes": self.config.replay_bytes or default_replay_bytes(),
+            "precision": self.config.precision,
             "token": self._token,
             "http": self.http_url,
             "previews": False,  # the ingest process must end at once when this one is gone
@@ -301,6 +324,7 @@ class Service:
                 self._notice("take", f"Take {message['take']}: {message['frames']} frames kept.")
             if message["frames"]:
                 self._previews.submit(make_preview, self.config.takes / message["take"])
+                self._previews.submit(keep_health, self.config.takes / message["take"])
         elif event in ("session_opened", "session_closed"):
             self._notice("session", "An engine connected." if event == "session_opened" else "An engine left.")
 

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from capture import wire
-from capture.frame import Frame
+from capture.frame import Descriptor, Frame
+from capture.frame_pool import FramePool
+from capture.shared_memory import Segment
 from daemon.recorder import Recorder
 from daemon.ring import Ring
 
@@ -41,6 +44,8 @@ class Settings:
     errors_allowed: int = 20
     """Errors that a peer may cause within `error_seconds` before it is ignored for as long."""
     error_seconds: float = 5.0
+    shared_memory: bool = True
+    """Offer shared memory to bridges that can use it."""
     close_seconds: float = 8.0
     """How long `stop` waits for takes to be closed."""
     limits: wire.Limits = field(default_factory=wire.Limits)
@@ -57,7 +62,7 @@ class Session:
     wanted: bool
     """A take begins with the next frame."""
     frame_bytes: int = field(init=False)
-    """Bytes of the largest frame so far; at first those of the announced channels."""
+    """Bytes of the largest frame since the channels were announced; at first those of the announced channels."""
     held: int = 0
     """Credits that the bridge holds."""
     busy: int = 0
@@ -82,13 +87,30 @@ class Session:
     """Why recording ended early."""
     leaving: bool = False
     """The bridge said bye; the goodbye waits for the commits."""
+    memory: Segment | None = None
+    """Shared memory that the bridge has attached."""
+    offered: Segment | None = None
+    """Shared memory that the bridge has been offered and not answered for yet."""
+    pool: FramePool = field(init=False)
+    """What frames are copied to out of shared memory."""
+    shares: bool = field(init=False)
+    """Whether the bridge may be offered shared memory."""
+    transport: str = "tcp"
+    """How the pixels of the latest frame came, or those of the first will: "shared memory" or "tcp"."""
     opened: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     """When the bridge last spoke or was last asked whether it is there."""
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=512))
 
     def __post_init__(self) -> None:
-        self.frame_bytes = sum(descriptor.nbytes for descriptor in self.hello.channels)
+        self.announce(self.hello.channels)
+
+    def announce(self, channels: Sequence[Descriptor]) -> None:
+        """From the next frame on these are the session's channels."""
+        self.hello = replace(self.hello, channels=tuple(channels))
+        self.frame_bytes = sum(descriptor.nbytes for descriptor in channels)
+        self.pool = FramePool(self.slots)
+        self.shares = self.settings.shared_memory and wire.SHARED_MEMORY in self.hello.capabilities
 
     @property
     def id(self) -> str:
@@ -113,6 +135,11 @@ class Session:
         return max(1, min(self.settings.record_window, fitting))
 
     @property
+    def slots(self) -> int:
+        """Slots that shared memory needs: no more frames than these are ever under way."""
+        return max(self.settings.live_window, self.settings.record_window)
+
+    @property
     def free_credits(self) -> int:
         """Credits that may be granted now."""
         return 0 if self.leaving else max(0, self.window - self.held - self.busy)
@@ -135,6 +162,7 @@ class Session:
             "engine": self.hello.engine,
             "game": self.hello.game,
             "mode": self.hello.mode,
+            "transport": self.transport,
             "channels": [descriptor.name for descriptor in self.hello.channels],
             "size": list(self.hello.channels[0].shape[1::-1]),
             "fps": round(self.rate(now), 1),
@@ -144,5 +172,11 @@ class Session:
             "recorded": self.recorded,
             "recording": self.recorder.name if self.recorder is not None else None,
             "problem": self.problem,
-            "ring": {"seconds": round(self.ring.span, 1), "frames": len(self.ring), "bytes": self.ring.bytes},
+            "ring": {
+                "seconds": round(self.ring.span, 1),
+                "wanted": self.ring.seconds,
+                "frames": len(self.ring),
+                "bytes": self.ring.bytes,
+                "cut": self.ring.cut,
+            },
         }

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def kills() -> int:
+    """At how many random points each fault test kills; REALMASTER_KILL_POINTS=50 when in doubt."""
+    return int(os.environ.get("REALMASTER_KILL_POINTS", "3"))
 
 
 def pytest_configure() -> None:

@@ -26,7 +26,7 @@ from realmaster.commands.bridge import GONE_SECONDS
 
 COMMANDS = (
     ["demo"], ["daemon"], ["record"], ["takes", "list"], ["takes", "show"], ["takes", "verify"], ["takes", "repair"],
-    ["takes", "export"], ["lift"], ["eval"], ["doctor"],
+    ["takes", "export"], ["takes", "trim"], ["takes", "cat"], ["takes", "pack"], ["lift"], ["eval"], ["doctor"],
 )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run.returncode == 0, run.stderr
     assert last_object(run.stdout) == {
         "take": str(folder / "drive"), "frames": 12, "dropped": 0, "more_takes": [],
-        "seconds": last_object(run.stdout)["seconds"],
+        "seconds": last_object(run.stdout)["seconds"], "health": last_object(run.stdout)["health"],
     }  # fmt: skip
     return folder
 
@@ -103,7 +103,13 @@ def test_help_has_an_example_and_json(command: list[str], capsys: pytest.Capture
         ["record", "city", "--name", "con"],
         ["record", "city", "--", "game"],
         ["takes", "list", "--", "x"],
-        ["takes", "export", "x", "--to", "exr"],
+        ["takes", "export", "x", "--to", "fbx"],
+        ["takes", "export", "x", "--to", "mp4", "--up", "z"],
+        ["takes", "export", "x", "--to", "comfyui", "--channel", "depth"],
+        ["takes", "trim", "x"],
+        ["takes", "trim", "x", "1:2", "--seconds", "1:2"],
+        ["takes", "trim", "x", "--seconds", "4:2"],
+        ["takes", "cat", "x", "y"],
         ["lift", "x", "--frames", "9:3"],
         ["demo", "--seconds", "-1"],
     ],
@@ -128,7 +134,7 @@ def test_wrong_use_under_json_is_an_object_too(wrong: list[str], capsys: pytest.
 
 
 def test_unknown_take(takes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["show"], ["verify"], ["repair"], ["export", "--to", "mp4"]):
+    for command in (["show"], ["verify"], ["repair"], ["export", "--to", "mp4"], ["trim", "--seconds", "0:1"]):
         assert "driv" in fails(capsys, "takes", *command, "driv", "--takes", str(takes))
     assert "drive" in fails(capsys, "lift", "driv", "--takes", str(takes))
 
@@ -245,6 +251,71 @@ def test_export(takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["takes", "export", "drive", "--to", "frames", "-o", str(frames), "--takes", str(takes), "--json"]) == 0
     assert last_object(capsys.readouterr().out)["frames"] == 12
     assert np.array_equal(np.load(frames / "depth" / "000003.npy"), Take(takes / "drive")[3].depth)
+
+
+def test_export_formats_and_their_options(takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from capture.export import FORMATS
+
+    options = {
+        "mp4": ["--channel", "side_by_side,edges", "--fit"],
+        "exr": ["--channel", "color, depth", "--up", "z", "--frames", "2:4"],
+        "frames": ["--channel", "normal"],
+        "comfyui": ["--count", "4n+1", "--multiple", "16", "--size", "128x80", "--prompt", "dusk", "--frames", "1:"],
+        "webdataset": ["--clip", "5", "--shard-mb", "1"],
+        "rerun": ["--frames", ":3"],
+    }
+    exported = {"mp4": 12, "exr": 2, "frames": 12, "comfyui": 9, "webdataset": 10, "rerun": 3}
+    assert set(options) == set(FORMATS)
+    for to, chosen in options.items():
+        out = tmp_path / to
+        command = ["takes", "export", "drive", "--to", to, "-o", str(out), *chosen, "--takes", str(takes), "--json"]
+        assert main(command) == 0
+        report = last_object(capsys.readouterr().out)
+        assert (report["to"], report["out"], report["frames"]) == (to, str(out), exported[to])
+        assert out.exists() and report["missing"] == 0
+    assert len(list((tmp_path / "exr").glob("drive.*.exr"))) == 2
+    assert (tmp_path / "comfyui" / "prompt.txt").read_text() == "dusk\n"
+    assert {path.name for path in (tmp_path / "frames").iterdir()} == {"normal", "cameras.json"}
+    taken = tmp_path / "exr"
+    sentence = fails(capsys, "takes", "export", "drive", "--to", "frames", "-o", str(taken), "--takes", str(takes))
+    assert "not empty" in sentence
+    assert "no channel 'heat'" in fails(
+        capsys, "takes", "export", "drive", "--to", "exr", "--channel", "heat", "--takes", str(takes)
+    )
+
+
+def test_trim_and_cat(takes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    shutil.copytree(takes / "drive", tmp_path / "drive")
+    folder = ["--takes", str(tmp_path)]
+    assert main(["takes", "trim", "drive", "2:5", *folder, "--json"]) == 0
+    assert last_object(capsys.readouterr().out)["frames"] == 3
+    assert main(["takes", "trim", "drive", "--seconds", "0.2:0.4", "--name", "late", *folder]) == 0
+    assert main(["takes", "cat", "drive-2-5", "late", "--name", "both", *folder, "--json"]) == 0
+    capsys.readouterr()
+    assert Take(tmp_path / "both").serials == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert main(["takes", "verify", "both", *folder]) == 0 and (tmp_path / "both" / "preview.mp4").exists()
+    assert main(["takes", "show", "both", *folder, "--json"]) == 0
+    (origin,) = last_object(capsys.readouterr().out.splitlines()[-1])["made_from"]
+    assert (origin["take"], origin["first"], origin["end"]) == ("drive", 2, 10)
+    assert "choose another name" in fails(capsys, "takes", "cat", "drive", "late", "--name", "both", *folder)
+    assert "0.50 s long" in fails(capsys, "takes", "trim", "drive", "--seconds", "7:9", *folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the system's viewer cannot be named there")
+def test_show_opens_the_sheet(takes: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    viewer = tmp_path / "viewer"
+    viewer.write_text(f'#!/bin/sh\necho "$1" > "{opened}"\n')
+    viewer.chmod(0o755)
+    command = [sys.executable, "-m", "realmaster", "takes", "show", "drive", "--takes", str(takes), "--open"]
+    sheet = tmp_path / "sheet.png"
+    run = subprocess.run(
+        [*command, "-o", str(sheet)], env=os.environ | {"BROWSER": str(viewer)}, capture_output=True, timeout=120,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert run.returncode == 0 and opened.read_text().strip() == sheet.as_uri()
 
 
 @pytest.mark.slow

@@ -39,6 +39,9 @@ STATE_SECONDS = 0.2
 UNACKNOWLEDGED = 3
 """Pictures on their way to one browser; a slow one sees fewer, never older ones."""
 
+EXAMINATION_SECONDS = 90.0
+"""How long a request waits for an examination."""
+
 STREAM_VIEWS = (*CANONICAL, "source", "lifted")
 PICTURE_HEADER = struct.Struct("<BBHIQd")
 """Before each JPEG of /stream: index in STREAM_VIEWS, zero, zero, number to acknowledge, serial, engine time [s]."""
@@ -47,6 +50,10 @@ PICTURE_HEADER = struct.Struct("<BBHIQd")
 class SessionChoice(BaseModel):
     model_config = ConfigDict(extra="forbid")
     session: Annotated[str | None, Field(max_length=64, description="session id; all sessions when null")] = None
+
+
+class ReplayChoice(SessionChoice):
+    seconds: Annotated[float | None, Field(gt=0, le=86400, description="all that is kept when null")] = None
 
 
 class LiftRequest(BaseModel):
@@ -128,7 +135,7 @@ def _api(service: Service) -> APIRouter:
         folder = tempfile.TemporaryDirectory(prefix="realmaster-export-")
         try:
             out = Path(folder.name) / f"{name}-{channel}.mp4"
-            export_mp4(source, out, channel=channel)
+            export_mp4(source, out, channel=channel, fit=True)
         except BaseException:
             folder.cleanup()
             raise
@@ -145,9 +152,21 @@ def _api(service: Service) -> APIRouter:
         return {"takes": service.record_stop(choice.session if choice else None)}
 
     @api.post("/replay/save")
-    def replay_save(choice: SessionChoice | None = None) -> dict[str, list[str]]:
+    def replay_save(choice: ReplayChoice | None = None) -> dict[str, list[str]]:
         """Keep the last seconds as a take."""
-        return {"takes": service.replay_save(choice.session if choice else None)}
+        choice = choice or ReplayChoice()
+        return {"takes": service.replay_save(choice.session, choice.seconds)}
+
+    @api.get("/sessions/{session}/health")
+    def health(session: str) -> dict[str, Any]:
+        """Examine what a session sends just now: are its channels of one frame, and is everything as declared?"""
+        return service.health.examine(session).result(EXAMINATION_SECONDS)
+
+    @api.get("/sessions/{session}/health.png", response_class=Response)
+    def health_picture(session: str) -> Response:
+        """The last examination of a session as a picture."""
+        picture = service.health.picture(session).result(EXAMINATION_SECONDS)
+        return Response(picture, media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @api.get("/lifts")
     def lifts() -> list[dict[str, Any]]:

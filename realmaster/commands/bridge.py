@@ -35,6 +35,7 @@ class Bridge:
         environment = {**os.environ, "REALMASTER_ENDPOINT": endpoint, "REALMASTER_TOKEN": token}
         environment |= {"REALMASTER_GIVE_UP_AFTER": f"{GONE_SECONDS:g}", "PYTHONUNBUFFERED": "1"}
         self._printed = tempfile.TemporaryFile()
+        self._told = 0  # bytes of it that `news` has looked at
         try:
             self._process = subprocess.Popen(
                 list(command),
@@ -84,9 +85,24 @@ class Bridge:
         counts = re.findall(r"(\d+) frames sent", self._text())
         return int(counts[-1]) if counts else None
 
+    def news(self, prefix: str) -> list[str]:
+        """What follows `prefix` in the lines that it has printed since the last call."""
+        data = self._read(self._told)
+        whole = data[: data.rfind(b"\n") + 1]
+        self._told += len(whole)
+        lines = whole.decode("utf-8", "replace").splitlines()
+        return [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+
     def _text(self) -> str:
-        self._printed.seek(0)
-        return self._printed.read().decode("utf-8", "replace")
+        return self._read(0).decode("utf-8", "replace")
+
+    def _read(self, start: int) -> bytes:
+        """What it has printed, from byte `start` on."""
+        if sys.platform == "win32":
+            self._printed.seek(start)
+            return self._printed.read()
+        # Where we read is no business of the file's own position, at which the bridge writes.
+        return os.pread(self._printed.fileno(), os.fstat(self._printed.fileno()).st_size, start)
 
     def __enter__(self) -> Bridge:
         return self

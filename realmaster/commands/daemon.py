@@ -8,7 +8,15 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from realmaster.commands.options import add_command, add_takes_folder, positive, takes_folder, writable_folder
+from realmaster.commands.options import (
+    add_command,
+    add_precision,
+    add_takes_folder,
+    positive,
+    precision,
+    takes_folder,
+    writable_folder,
+)
 
 if TYPE_CHECKING:
     from realmaster.progress import Screen
@@ -31,6 +39,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--lora", metavar="L", help="adapter: a safetensors file, a folder, or a hub id")
     parser.add_argument("--replay-seconds", type=positive, default=20.0, metavar="S", help="how much of what just "
                         "happened can still be saved (default: 20)")  # fmt: skip
+    parser.add_argument("--replay-memory", type=positive, metavar="MB", help="memory for that (default: 2000, or a "
+                        "quarter of the machine's)")  # fmt: skip
+    add_precision(parser)
     add_takes_folder(parser)
 
 
@@ -50,6 +61,8 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         model=args.model,
         lora=args.lora,
         replay_seconds=args.replay_seconds,
+        replay_bytes=None if args.replay_memory is None else round(args.replay_memory * 1e6),
+        precision=precision(args),
     )
     _log_to_stderr()
     service = Service(config)

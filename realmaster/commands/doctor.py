@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture.errors import UserError
-from realmaster.commands.options import CommandError, add_command, add_takes_folder, takes_folder
+from realmaster.commands import doctor_bridge
+from realmaster.commands.options import CommandError, WrongUse, add_command, add_takes_folder, takes_folder
 
 if TYPE_CHECKING:
     from realmaster.progress import Screen
@@ -42,14 +43,20 @@ def add(commands: Any) -> None:
         "doctor",
         "what this machine can run, what is missing, how to get it",
         run=run,
-        example="realmaster doctor --json",
+        example="realmaster doctor --json\n  realmaster doctor --bridge city-0001",
         about="Look at this machine and say what it can run, what is missing, and how to get it. Exits with 1 when "
-        "something that `realmaster demo` needs is missing.",
+        "something that `realmaster demo` needs is missing.\nWith --bridge: look at what an engine sends, live or in a "
+        "take, and prove that it is what it says it is,\nor name the mistake. Exits with 1 when something is wrong.",
     )
     add_takes_folder(parser)
+    doctor_bridge.add_options(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
+    if args.bridge is not None:
+        return doctor_bridge.run(args, screen)
+    if args.out is not None or args.listen is not None:
+        raise WrongUse("-o and --listen go with --bridge")
     from rich.table import Table
 
     sections: dict[str, Callable[[], Iterator[Finding]]] = {

@@ -9,9 +9,12 @@ import argparse
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capture.errors import UserError
+
+if TYPE_CHECKING:
+    from capture.codecs import Precision
 
 
 class CommandError(UserError):
@@ -50,11 +53,36 @@ def add_command(
     return parser
 
 
+def add_take_command(
+    actions: Any, name: str, summary: str, run: Callable[..., Mapping[str, Any]], example: str, about: str = ""
+) -> argparse.ArgumentParser:
+    """Declare `realmaster takes NAME TAKE` with `--takes`; the example is what follows the name."""
+    parser = add_command(actions, name, summary, run=run, example=f"realmaster takes {name} {example}", about=about)
+    parser.add_argument("take", metavar="TAKE", help="path or name of a take")
+    add_takes_folder(parser)
+    return parser
+
+
 def add_takes_folder(parser: argparse.ArgumentParser) -> None:
     """`--takes DIR`: where takes live; by default REALMASTER_TAKES, else the user's data folder."""
     parser.add_argument(
         "--takes", type=Path, default=None, metavar="DIR", help="folder of takes (default: the user's data folder)"
     )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """`--depth` and `--normals`: what a recording keeps of the numbers."""
+    parser.add_argument("--depth", choices=("exact", "log16"), default="exact", help="log16: float depth to 1/10000 of "
+                        "its value, a third of the size (default: exact)")  # fmt: skip
+    parser.add_argument("--normals", choices=("exact", "oct16"), default="exact", help="oct16: float normals to 0.01 "
+                        "degrees, a third of the size (default: exact)")  # fmt: skip
+
+
+def precision(args: argparse.Namespace) -> Precision:
+    """What `add_precision` declared."""
+    from capture.codecs import Precision
+
+    return Precision(args.depth, args.normals)
 
 
 def takes_folder(args: argparse.Namespace) -> Path:
@@ -94,6 +122,18 @@ def frame_range(text: str) -> tuple[int, int | None]:
     if end is not None and end <= first:
         raise argparse.ArgumentTypeError(f"the range of frames {text} is empty: its end must lie after its beginning")
     return first, end
+
+
+def seconds_range(text: str) -> tuple[float, float]:
+    """`A:B` -> (A, B) seconds; `A:` runs to the end, `:B` begins at 0."""
+    first, colon, end = text.partition(":")
+    try:
+        begin, stop = float(first or 0), float(end or "inf")
+    except ValueError:
+        begin = stop = -1.0
+    if not colon or not 0 <= begin < stop:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of seconds such as 1.5:4")
+    return begin, stop
 
 
 def folder_name(text: str) -> str:

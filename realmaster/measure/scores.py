@@ -48,7 +48,7 @@ class Scorer:
         videos = {"lifted": lifted, "render": frame.color}
         if "depth" in frame.channels:
             depth_edges = geometric_edges(frame.depth)
-            edges = geometric_edges(frame.depth, frame.normal) if "normal" in frame.channels else depth_edges
+            edges = geometric_edges(frame.depth, frame.normal) if "normal" in frame.available else depth_edges
             for name, picture in videos.items():
                 self._note(name, "depth_edge_alignment", structure.depth_edge_alignment(picture, depth_edges))
                 self._note(name, "edge_f1", structure.edge_f1(picture, edges))
@@ -82,9 +82,10 @@ def engine_motion(frame: Frame, previous: Frame) -> np.ndarray | None:
     """Backward flow float32 `[H, W, 2]`: the motion channel, else from depth and cameras (static surfaces only)."""
     if "motion" in frame.channels:
         return frame.motion
-    if "depth" in frame.channels and frame.camera is not None and previous.camera is not None:
-        return motion_from_depth(frame.depth, frame.camera, previous.camera)
-    return None
+    if "depth" not in frame.channels or not (frame.has_pose and previous.has_pose):
+        return None
+    assert frame.camera is not None and previous.camera is not None
+    return motion_from_depth(frame.depth, frame.camera, previous.camera)
 
 
 def moved_by(picture: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

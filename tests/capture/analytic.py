@@ -50,7 +50,12 @@ def see(yaw=0.0, pitch=0.1, roll=0.0, at=(0.0, 0.0, 0.0), shape=(27, 40), near=0
     height, width = shape
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation(yaw, pitch, roll), at
-    camera = Camera(pose, 0.775 * width, 0.825 * width, width / 2 - 2.25, height / 2 + 1.5, near, far)
+    return look(Camera(pose, 0.775 * width, 0.825 * width, width / 2 - 2.25, height / 2 + 1.5, near, far), shape)
+
+
+def look(camera: Camera, shape=(27, 40)) -> Scene:
+    """Ray-casts the scene as a canonical camera sees it; beyond its far plane there is sky."""
+    (height, width), pose, at, far = shape, camera.pose, camera.pose[:3, 3], camera.far
     depth, distance = np.full(shape, np.inf), np.full(shape, np.inf)
     normal = np.zeros((*shape, 3))
     for row in range(height):

@@ -44,6 +44,17 @@ def stored_depth(scene, kind, engine, descriptor):
     return v[::-1] if descriptor.rows == "bottom" else v
 
 
+def test_depth_of_unknown_scale_is_right_up_to_one_factor():
+    raw = np.array([[0.5, 2.0, np.inf]], np.float32)
+    camera = Camera(np.eye(4), 1.0, 1.0, 0.0, 0.0, 0.1, 100.0)
+    unknown = Descriptor("depth", "float32", raw.shape, scale="unknown")
+    np.testing.assert_array_equal(cv.canonical_depth(raw, unknown, camera), raw)
+    ndc = Descriptor("depth", "float32", raw.shape, kind="ndc", scale="unknown", projection="measured")
+    known = replace(ndc, scale=1.0, projection=None)
+    stored = cv.encode_depth(raw, ndc, camera)
+    np.testing.assert_array_equal(cv.canonical_depth(stored, ndc, camera), cv.canonical_depth(stored, known, camera))
+
+
 @pytest.mark.parametrize("kind", DEPTH_KINDS)
 @PROPERTY
 @given(unit=UNITS, rows=ROWS, pitch=DOWN, far=st.sampled_from([20.0, 80.0]), scale=st.sampled_from([1.0, 0.125]))

@@ -83,6 +83,11 @@ def test_descriptor_defaults_and_plain_form():
     depth = Descriptor("depth", "uint16", (4, 6), "bottom", kind="ray", scale=0.001)
     assert Descriptor.from_dict(depth.to_dict()) == depth and "order" not in depth.to_dict()
     assert depth.with_shape((8, 12)).nbytes == 8 * 12 * 2
+    guess = Descriptor("depth", "float32", (4, 6), estimated=True)
+    assert guess.to_dict()["estimated"] is True and Descriptor.from_dict(guess.to_dict()) == guess
+    assert "estimated" not in Descriptor("depth", "float32", (4, 6), estimated=False).to_dict()
+    with pytest.raises(FrameError, match="estimated is 'yes', but must be true or false"):
+        Descriptor("depth", "float32", (4, 6), estimated="yes")
     with pytest.raises(FrameError, match="only H and W"):
         depth.with_shape((8, 12, 3))
     with pytest.raises(FrameError, match="unknown field"):
@@ -166,6 +171,28 @@ def test_conventions_and_entities_in_plain_form():
             Entity.from_dict(entity.to_dict() | wrong)
 
 
+def test_depth_may_say_what_is_not_known():
+    depth = Descriptor("depth", "float32", (2, 2), kind="ndc", scale="unknown", projection="default")
+    assert (depth.factor, depth.in_metres) == (1.0, False)
+    assert Descriptor.from_dict(depth.to_dict()) == depth
+    assert depth.to_dict() | {"scale": "unknown", "projection": "default"} == depth.to_dict()
+    known = Descriptor("depth", "float32", (2, 2), scale=0.5)
+    assert (known.factor, known.in_metres) == (0.5, True) and "projection" not in known.to_dict()
+    for wrong in (
+        {"scale": "metres"}, {"scale": "unknown", "dtype": "uint16"}, {"projection": "guessed"}, {"projection": 1},
+        {"name": "motion", "shape": (2, 2, 2), "scale": "unknown"}, {"name": "mask", "projection": "default"},
+    ):  # fmt: skip
+        with pytest.raises(FrameError):
+            Descriptor(**({"name": "depth", "dtype": "float32", "shape": (2, 2)} | wrong))
+
+
+def test_a_pose_may_be_unknown():
+    color = channel("color", np.zeros((2, 2, 3), np.uint8))
+    assert frame(color, camera=camera()).has_pose
+    assert not frame(color, camera=camera(), flags=("cut", "no_pose")).has_pose
+    assert not frame(color).has_pose
+
+
 def test_import_is_quick_and_light():
     code = (
         "import sys, time; t = time.perf_counter(); import capture; s = time.perf_counter() - t; "
@@ -182,3 +209,20 @@ def test_every_exported_name_exists():
         assert getattr(capture, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = capture.Nothing
+
+
+def test_normals_are_derived_from_depth_where_none_are_sent():
+    depth = np.full((20, 30), 4, np.float32)
+    depth[:3] = np.inf
+    descriptor = Descriptor("depth", "float32", (20, 30), rows="bottom")
+    camera = Camera(np.eye(4), 25, 25, 14.5, 9.5)
+    sent = {"depth": Channel(descriptor, np.ascontiguousarray(depth[::-1]), 0)}
+    frame = Frame(0, 0, 0.0, camera, sent)
+    assert frame.available == ("depth", "normal")
+    assert "normal" not in frame.channels
+    assert np.allclose(frame.normal[4:], (0, 0, -1), atol=1e-5)  # a wall that faces the camera
+    assert not frame.normal[:3].any()
+    without_camera = Frame(0, 0, 0.0, None, sent)
+    assert without_camera.available == ("depth",)
+    with pytest.raises(FrameError, match="has no channel 'normal'"):
+        _ = without_camera.normal

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -17,7 +18,7 @@ import engine_bridges
 from capture import connection, wire
 from capture.camera import BLENDER_WORLD, OPENCV, OPENGL, PANDA3D, UNITY, UNREAL, Axes, Camera
 from capture.errors import ProtocolError
-from capture.frame import DEPTH_KINDS, DTYPES, Descriptor, Entity
+from capture.frame import DEPTH_KINDS, DTYPES, FLAGS, PROJECTIONS, Descriptor, Entity
 from engine_bridges.vectors import __main__ as vectors
 
 from .small_daemon import TOKEN, SmallDaemon
@@ -44,13 +45,15 @@ def names(title: str, after: str = "") -> list[str]:
     return [row[0] for row in rows(title, after)]
 
 
-def sample(kind: str) -> wire.Message:
-    return next(message for message in vectors.valid().values() if message.type == kind)
+def headers(kind: str) -> list[dict[str, Any]]:
+    samples = [message for message in vectors.valid().values() if message.type == kind]
+    return [msgpack.unpackb(wire.encode(message)[0], strict_map_key=False) for message in samples]
 
 
 def header_fields(kind: str) -> list[str]:
-    header = msgpack.unpackb(wire.encode(sample(kind))[0], strict_map_key=False)
-    return [name for name in header if name not in ("v", "type")]
+    """Names of all fields that occur in messages of this type, in their order."""
+    fields = {name: None for header in headers(kind) for name in header}
+    return [name for name in fields if name not in ("v", "type")]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in wire.MESSAGES if kind != "bye"])
@@ -78,8 +81,16 @@ def test_the_tables_of_nested_maps_list_their_fields(title, cls):
 
 
 def test_part_table():
-    header = msgpack.unpackb(wire.encode(sample("frame"))[0])
-    assert names("part field") == list(header["parts"][0])
+    parts = [part for header in headers("frame") for part in header["parts"]]
+    assert names("part field") == list({name: None for part in parts for name in part})
+
+
+def test_optional_fields_of_frames_are_those_of_shared_memory():
+    assert {row[0] for row in rows("field", "\n### frame\n") if "optional" in row[1]} == {"slot"}
+    assert {row[0] for row in rows("part field") if "optional" in row[1]} == {"offset"}
+    for header in headers("frame"):
+        assert all(("slot" in header) == ("offset" in part) for part in header["parts"])
+    assert f"`\"{wire.SHARED_MEMORY}\"`" in TEXT and f"multiple of {wire.ALIGNMENT}" in TEXT
 
 
 def test_what_the_tables_call_optional_is_optional():
@@ -107,7 +118,8 @@ def test_limits_kinds_dtypes_axes_and_names():
     assert {row[0]: row[2] for row in rows("descriptor field")}["dtype"].strip("`").split() == list(DTYPES)
     table = [Axes(*row[1:4]) for row in rows("engine")]
     assert table == [OPENCV, OPENGL, UNITY, UNREAL, PANDA3D, BLENDER_WORLD]
-    for name in (*wire.EVENTS, *wire.CONTROLS):
+    assert {row[0]: row[1] for row in rows("flag")} == FLAGS
+    for name in (*wire.EVENTS, *wire.CONTROLS, *PROJECTIONS):
         assert f"`{name}`" in TEXT
     assert f"`{connection.DEFAULT_ENDPOINT}`" in TEXT and "`daemon-PORT.json`" in TEXT
     assert connection.connection_file(5790).name == "daemon-5790.json"
@@ -118,10 +130,14 @@ def test_the_vector_files_are_up_to_date():
         assert (FOLDER / "vectors" / name).read_text(encoding="utf-8") == text, "run python -m engine_bridges.vectors"
 
 
+def slots_of(vector: dict[str, Any]) -> list[memoryview]:
+    return [memoryview(bytes.fromhex(slot)) for slot in vector.get("slots", [])]
+
+
 @pytest.mark.parametrize("vector", VALID, ids=lambda v: v["name"])
 def test_valid_vectors_decode_and_encode_byte_for_byte(vector):
     parts = [bytes.fromhex(part) for part in vector["parts"]]
-    message = wire.decode(parts)
+    message = wire.decode(parts, slots=slots_of(vector))
     assert [bytes(part) for part in wire.encode(message)] == parts
     assert message.type == vector["header"]["type"]
     for name, value in vector["header"].items():
@@ -136,12 +152,18 @@ def test_vectors_cover_every_type_and_the_frame_holds_what_it_says():
     np.testing.assert_array_equal(frame.parts[0].array.ravel(), range(24))
     assert frame.parts[1].array[0, 1] == 0.5 and frame.camera.pose[0, 3] == 4 and frame.entities[0].id == 7
     wire.frame_of(frame, wire.decode([bytes.fromhex(VALID[0]["parts"][0])]), 0)
+    (vector,) = [vector for vector in VALID if "slots" in vector]
+    shared = wire.decode([bytes.fromhex(vector["parts"][0])], slots=slots_of(vector))
+    for there, here in zip(shared.parts, frame.parts, strict=True):
+        np.testing.assert_array_equal(there.array, here.array)
 
 
 @pytest.mark.parametrize("vector", INVALID, ids=lambda v: v["name"])
 def test_invalid_vectors_are_refused_with_their_code(vector):
     with pytest.raises(ProtocolError) as caught:
-        wire.decode([bytes.fromhex(part) for part in vector["parts"]], accept=wire.FROM_BRIDGE)
+        parts = [bytes.fromhex(part) for part in vector["parts"]]
+        slots = [memoryview(bytes(vectors.SLOT_BYTES))] * vectors.SLOTS
+        wire.decode(parts, accept=wire.FROM_BRIDGE if vector["to"] == "daemon" else wire.FROM_DAEMON, slots=slots)
     assert caught.value.code == vector["code"]
 
 

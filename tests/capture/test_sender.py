@@ -162,7 +162,7 @@ def test_events_and_controls():
     with SmallDaemon() as daemon, connect(daemon, capabilities=("pause",)) as s:
         assert s.event("marker", time=2.5, label="here")
         assert daemon.wait_for(wire.Event) == [wire.Event("marker", 2.5, {"label": "here"})]
-        assert daemon.of(wire.Hello)[0].capabilities == ("pause",)
+        assert daemon.of(wire.Hello)[0].capabilities == ("pause", wire.SHARED_MEMORY)
         daemon.say(wire.Control("pause", {"on": True}))
         got: list[wire.Control] = []
         until(lambda: got.extend(s.controls()) or got)
@@ -392,6 +392,32 @@ def test_interrupting_a_waiting_sender_says_bye():
         _, errors = process.communicate(timeout=10)
         assert b"KeyboardInterrupt" in errors
         daemon.wait_for(wire.Bye)
+
+
+def test_new_descriptors_go_ahead_of_the_frame_and_into_the_next_hello():
+    depth = Descriptor("depth", "float32", (4, 6), scale="unknown", projection="measured")
+    mask = Descriptor("mask", "uint8", (4, 6))
+    with SmallDaemon(channels=("depth",)) as daemon, connect(daemon, mode="lossless") as s:
+        s.describe([CHANNELS[0], CHANNELS[1]])  # nothing new: nothing is said
+        s.send(CAMERA, arrays(0), time=0)
+        s.describe([CHANNELS[0], depth, mask])
+        s.send(CAMERA, arrays(1) | {"mask": np.zeros((4, 6), np.uint8)}, time=1)
+        daemon.wait_for(wire.FrameMessage, 2)
+        assert [m.type for m in daemon.messages[1:] if m.type != "attached"] == ["frame", "channels", "frame"]
+        assert daemon.of(wire.Channels)[0].channels == (CHANNELS[0], depth, mask)
+        # What the daemon did not accept stays so; a channel that is new is accepted.
+        assert [part.channel for part in daemon.frames[1].parts] == ["depth", "mask"]
+        daemon.forget()
+        s.send(CAMERA, arrays(2), time=2)  # into the void
+        until(lambda: s.connected and len(daemon.of(wire.Hello)) == 2)
+        s.send(CAMERA, arrays(3), time=3)
+        daemon.wait_for(wire.FrameMessage, 3)
+        assert daemon.of(wire.Hello)[1].channels == (CHANNELS[0], depth, mask)
+        assert len(daemon.of(wire.Channels)) == 1
+        with pytest.raises(SenderError, match="twice"):
+            s.describe([depth, depth])
+        with pytest.raises(FrameError, match="was not announced"):
+            s.send(CAMERA, {"normal": np.zeros((4, 6, 3), np.float32)}, time=4)
 
 
 def test_connection_files():

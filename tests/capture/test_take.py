@@ -143,10 +143,48 @@ def test_resolution_change_and_late_channel(tmp_path: Path) -> None:
     assert verify(tmp_path / "t").ok
 
 
+@pytest.mark.parametrize("frames_before", [0, 3])
+def test_described_channels_begin_a_new_segment(tmp_path: Path, frames_before: int) -> None:
+    path = tmp_path / "t"
+    now = [Descriptor("depth", "float32", (HEIGHT, WIDTH), scale="unknown", projection="measured"),
+           Descriptor("mask", "uint8", (HEIGHT, WIDTH))]  # fmt: skip
+    with start_take(path) as writer:
+        for serial in range(frames_before):
+            writer.append(make_frame(serial))
+        writer.describe(now)
+        opened = Take(path)
+        assert opened.channels == ("color", "depth", "normal", "instance", "mask")
+        frame = make_frame(frames_before)
+        frame.channels = {"depth": Channel(now[0], frame.channels["depth"].data, frame.serial)}
+        writer.append(frame)
+    take = Take(path)
+    assert len(take) == frames_before + 1 and verify(path).ok
+    segments = [segment["frames"] for segment in take.manifest["segments"]]
+    assert segments == ([frames_before, 1] if frames_before else [1])
+    assert [event["name"] for event in take.events] == ["channels_changed"] * (frames_before > 0)
+    assert all(take[i].channels["depth"].descriptor.in_metres for i in range(frames_before))
+    assert_same(take[frames_before], frame)
+    listed = {channel["name"]: channel for channel in take.manifest["channels"]}
+    assert listed["depth"]["projection"] == "measured" and listed["depth"]["scale"] == "unknown"
+    (path / "take.json").unlink()
+    assert repair(path, preview=False).changed and verify(path).ok
+    assert {channel["name"]: channel for channel in Take(path).manifest["channels"]} == listed
+
+
+def test_the_order_of_channels_is_no_change(tmp_path: Path) -> None:
+    with start_take(tmp_path / "t") as writer:
+        for serial in range(2):
+            frame = make_frame(serial)
+            if serial:
+                frame.channels = dict(reversed(frame.channels.items()))
+            writer.append(frame)
+    assert Take(tmp_path / "t").events == []
+
+
 def test_gaps_repeats_and_clocks_become_events(tmp_path: Path) -> None:
     with start_take(tmp_path / "t") as writer:
         writer.append(make_frame(0))
-        writer.event("marker", time=0.01, text="here", odd={1: math.nan, "b": b"\xff"})
+        writer.event("marker", 0.01, text="here", odd={1: math.nan, "b": b"\xff"})
         writer.append(make_frame(4, dropped_before=3))
         writer.append(make_frame(4))
         writer.append(make_frame(5, time=0.0))
@@ -173,7 +211,7 @@ def test_codecs_can_be_chosen(tmp_path: Path) -> None:
     record_take(tmp_path / "t", 2, settings=WriterSettings(codecs={"color": "raw"}))
     take = Take(tmp_path / "t")
     assert_same(take[1], make_frame(1))
-    assert [channel["codec"] for channel in take.manifest["channels"]] == ["raw", "depth", "image", "zstd"]
+    assert [channel["codec"] for channel in take.manifest["channels"]] == ["raw", "depth", "ffvhuff", "zstd"]
     with pytest.raises(TakeError, match="'gif' is unknown"):
         start_take(tmp_path / "u", settings=WriterSettings(codecs={"color": "gif"}))
 
@@ -210,7 +248,7 @@ def test_reading_while_it_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(TakeError, match="closed"):
         writer.append(make_frame(4))
     with pytest.raises(TakeError, match="closed"):
-        writer.event("late", time=0)
+        writer.event("late", 0)
 
 
 def test_reading_never_writes(tmp_path: Path) -> None:
@@ -308,9 +346,9 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_with_a_sentence(tmp_path: Path) -> None:
     path = record_take(tmp_path / "t", 1)
     manifest = json.loads((path / "take.json").read_text())
-    (path / "take.json").write_text(json.dumps(manifest | {"version": 2}))
+    (path / "take.json").write_text(json.dumps(manifest | {"version": 3}))
     for use in (Take, verify, repair):
-        with pytest.raises(TakeError, match="version 2, but this realmaster reads up to 1"):
+        with pytest.raises(TakeError, match="version 3, but this realmaster reads up to 2"):
             use(path)
 
 

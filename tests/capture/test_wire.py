@@ -55,7 +55,11 @@ def frame(serial: int = 5) -> wire.FrameMessage:
 PLAIN = [
     hello(),
     wire.Event("marker", 1.5, {"text": "größer", "nested": [1, 2.5, None, True, {"a": []}]}),
+    wire.Channels(DESCRIPTORS),
+    wire.Attached(SESSION, None),
+    wire.Attached(SESSION, "It lives on another machine."),
     wire.Bye(),
+    wire.Memory(SESSION, SESSION[::-1], "/proc/4711/fd/12", 6, 4096),
     wire.Welcome(SESSION, ("color", "depth"), "live", 3, 2**28),
     wire.Credit(2, None),
     wire.Credit(1, 2**62),
@@ -157,7 +161,7 @@ def test_wrong_cameras_are_malformed(change, sentence):
         {"shape": [2**32, 2**32, 3]}, {"shape": [2**63, 6, 3]}, {"shape": [0, 6, 3]}, {"shape": [1] * 40},
         {"shape": [72]}, {"shape": [4, 3, 6]}, {"dtype": "object"}, {"dtype": "float64"}, {"dtype": "uint16"},
         {"dtype": "O"}, {"dtype": "<u1"}, {"dtype": 1}, {"channel": "depth"}, {"channel": ""}, {"channel": 3},
-        {"serial": -2}, {"offset": 0},
+        {"serial": -2}, {"offset": 0}, {7: 1}, {7: 1, "x": 1},
     ],
     ids=str,
 )  # fmt: skip
@@ -224,6 +228,7 @@ def test_version_and_type():
         msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": {"x": b"bytes"}}),
         msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": {"x": math.nan}}),
         msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": {1: 2}}),
+        msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": {"x": [2**63]}}),
         msgpack.packb({"v": 1, "type": "event", "name": "a\n", "time": 0.0, "data": {}}),
         msgpack.packb({"v": 1, "type": "event", "name": "a", "time": 0.0, "data": {"x": [[[[[[[1]]]]]]]}}),
         b"\x83\xa1v\x01\xa4type\xa3bye\xa1v\x01",  # a key twice
@@ -365,3 +370,57 @@ def test_a_camera_that_mirrors_is_malformed_for_the_session():
 def test_error_codes_say_whether_the_session_is_over():
     assert wire.Error("token", "x").fatal and wire.Error("from the future", "x").fatal
     assert not wire.Error("no_credit", "x").fatal
+
+
+# -- frames in shared memory
+
+
+def in_slots(serial: int = 5, slot: int = 1, slots: int = 3) -> tuple[wire.FrameMessage, list[memoryview]]:
+    """A frame whose pixels lie in one of several slots, and the slots."""
+    memory = [bytearray(512) for _ in range(slots)]
+    message = frame(serial)
+    offsets, needed = wire.slot_layout(part.array.nbytes for part in message.parts)
+    assert needed <= 512 and all(offset % wire.ALIGNMENT == 0 for offset in offsets)
+    for part, offset in zip(message.parts, offsets, strict=True):
+        memory[slot][offset : offset + part.array.nbytes] = part.array.tobytes()
+    parts = tuple(part._replace(offset=offset) for part, offset in zip(message.parts, offsets, strict=True))
+    return replace(message, parts=parts, slot=slot), [memoryview(content) for content in memory]
+
+
+def test_a_frame_in_a_slot_travels_as_its_header_alone():
+    message, slots = in_slots()
+    sent = wire.encode(message)
+    assert len(sent) == 1
+    got = wire.decode([bytes(sent[0])], slots=slots)
+    assert (got.slot, [part.offset for part in got.parts]) == (1, [0, 128, 256])
+    for there, here in zip(got.parts, frame().parts, strict=True):
+        assert there.channel == here.channel and not there.array.flags.writeable
+        np.testing.assert_array_equal(there.array, here.array)
+    with pytest.raises(ProtocolError, match="shared memory of this session has 0"):
+        wire.decode(sent)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    offsets=st.tuples(*[st.integers(0, 10).map(lambda n: n * 64) | st.integers(0, 600) | st.integers()] * 3),
+    heights=st.tuples(*[st.integers(1, 30)] * 3),
+    slot=st.integers(-1, 4),
+)
+def test_whatever_a_header_says_nothing_outside_its_slot_is_looked_at(offsets, heights, slot):
+    message, slots = in_slots()
+    header = header_of(message) | {"slot": slot}
+    for part, offset, height in zip(header["parts"], offsets, heights, strict=True):
+        part["offset"], part["shape"][0] = offset, height
+    try:
+        packed = repacked(header)
+    except OverflowError:  # msgpack itself has no such numbers
+        return
+    try:
+        got = wire.decode(packed, slots=slots)
+    except ProtocolError as error:
+        assert error.code == "malformed"
+        return
+    begin = np.frombuffer(slots[slot], np.uint8).ctypes.data
+    spans = sorted((part.array.ctypes.data - begin, part.array.nbytes) for part in got.parts)
+    assert [start for start, _ in spans] == sorted(offsets) and spans[-1][0] + spans[-1][1] <= 512
+    assert all(start + size <= after for (start, size), (after, _) in zip(spans, spans[1:], strict=False))

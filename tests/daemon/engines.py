@@ -94,9 +94,10 @@ class Peer:
             if message != wire.Credit(0, None):
                 return message
 
-    def hear_kind(self, kind: type) -> Any:
+    def hear_kind(self, kind: type, timeout: float = 60.0) -> Any:
+        deadline = time.monotonic() + timeout
         while not isinstance(message := self.hear(), kind):
-            pass
+            assert time.monotonic() < deadline, f"no {kind.__name__} came"  # only questions whether we live, perhaps
         return message
 
     def hear_error(self, code: str) -> wire.Error:

@@ -19,12 +19,13 @@ import pytest
 
 from capture import wire
 from capture.connection import connection_file, endpoint_port
-from capture.errors import SenderError, UserError
-from capture.take import Take, TakeWriter
+from capture.errors import FrameError, SenderError, UserError
+from capture.frame import Descriptor
+from capture.take import Take, TakeWriter, verify
 from daemon.ingest import Ingest
 from daemon.session import Settings
 
-from .engines import CAMERA, Peer, arrays, assert_exact, engine, send, until
+from .engines import CAMERA, CHANNELS, Peer, arrays, assert_exact, engine, send, until
 
 FREE = "tcp://127.0.0.1:*"
 
@@ -233,6 +234,55 @@ def test_resolution_may_change_in_a_session(start: Any) -> None:
         peer.say(wire.Bye())
         goodbye = peer.hear_kind(wire.Goodbye)
     assert [frame.shape for frame in running.take(goodbye.take)] == [(48, 64), (24, 32)]
+
+
+def test_channels_may_be_described_anew_in_a_session(start: Any) -> None:
+    running = start(auto_record=True)
+    with engine(running.endpoint, token=running.token) as sender:
+        send(sender, 2)
+        depth = replace(CHANNELS[1], scale="unknown", projection="measured")
+        mask = Descriptor("mask", "uint8", (4, 4))
+        sender.describe([CHANNELS[0], depth, mask])
+        both = {name: array for name, array in arrays(2).items() if name != "normal"}
+        sender.send(CAMERA, both, time=2 / 24, serial=2)
+        sender.send(CAMERA, both | {"mask": np.full((4, 4), 3, np.uint8)}, time=3 / 24, serial=3)
+        with pytest.raises(FrameError, match="normal was not announced"):
+            send(sender, 1, first=4)
+    name = running.wait("take_closed")["take"]
+    take = running.take(name)
+    assert [segment["frames"] for segment in take.manifest["segments"]] == [2, 2]
+    assert [frame.channels["depth"].descriptor.projection for frame in take] == [None, None, "measured", "measured"]
+    assert [list(frame.channels) for frame in take][2:] == [["color", "depth"], ["color", "depth", "mask"]]
+    assert [(event["name"], event["frame"]) for event in take.events] == [("channels_changed", n) for n in (2, 3)]
+    assert_exact(take[0])
+    assert take[3].canonical("mask")[0, 0] == 3 and not take[3].channels["depth"].descriptor.in_metres
+
+
+def test_channels_that_come_and_go_are_recorded_with_an_event(start: Any) -> None:
+    running = start(auto_record=True)
+    with engine(running.endpoint, token=running.token) as sender:
+        for serial, absent in enumerate(["depth", "", "normal", "normal", ""]):
+            there = {name: array for name, array in arrays(serial).items() if name != absent}
+            sender.send(CAMERA, there, time=serial / 24, serial=serial)
+    assert sender.goodbye is not None and sender.goodbye.recorded == 5
+    take = running.take(running.wait("take_closed")["take"])
+    assert ["depth" in frame.channels for frame in take] == [False, True, True, True, True]
+    assert ["normal" in frame.channels for frame in take] == [True, True, False, False, True]
+    assert [event["frame"] for event in take.events if event["name"] == "channels_changed"] == [1, 2, 4]
+    assert take.channels == ("color", "depth", "normal") and verify(take.path).ok
+    assert_exact(take[1])
+
+
+def test_channels_that_cannot_be_accepted_end_the_session(start: Any) -> None:
+    running = start()
+    with running.peer() as peer:
+        peer.say(wire.Channels(CHANNELS))
+        peer.hear_error("no_session")
+        peer.hello()
+        peer.say(wire.Channels(tuple(replace(CHANNELS[0], name=f"color_{n}", shape=(16384, 16384, 3)) for n in (0, 1))))
+        peer.hear_error("too_large")
+        peer.frame(0)
+        peer.hear_error("no_session")
 
 
 # -- ends that nobody wished for

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from capture.camera import Conventions
+from capture.codecs import EXACT
 from capture.frame import Channel, Frame
 from capture.take import Take, TakeWriter
+from daemon.encoding import Encoding
 from daemon.recorder import Recorder, TakeReport
 
 from .engines import CAMERA, CHANNELS, arrays, assert_exact
@@ -33,11 +35,15 @@ class Recording:
         writer = TakeWriter(path, conventions=Conventions(), descriptors=CHANNELS, engine="test", preview=False)
         self.recorder = Recorder(
             writer,
-            encoders,
             max_bytes=max_bytes,
-            on_frame=lambda f, committed: self.done.append((f.serial, committed)),
+            on_frame=lambda serial, committed: self.done.append((serial, committed)),
             on_close=self.reports.append,
         )
+
+        self._encoders = encoders
+
+    def put(self, frame: Frame) -> bool:
+        return self.recorder.put(Encoding(frame, self._encoders, EXACT))
 
     def finish(self) -> TakeReport:
         self.recorder.close()
@@ -55,7 +61,7 @@ def encoders() -> Iterator[ThreadPoolExecutor]:
 def test_commits_in_order_and_bit_exact(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
     recording = Recording(tmp_path / "take", encoders)
     for serial in range(40):
-        assert recording.recorder.put(frame(serial))
+        assert recording.put(frame(serial))
     report = recording.finish()
     assert report == TakeReport(tmp_path / "take", 40)
     assert recording.done == [(serial, True) for serial in range(40)]
@@ -71,12 +77,12 @@ def test_a_reported_frame_is_readable_at_once(tmp_path: Path, encoders: ThreadPo
     seen: list[int] = []
     ready = threading.Event()
 
-    def on_frame(f: Frame, committed: bool) -> None:
+    def on_frame(serial: int, committed: bool) -> None:
         seen.append(len(Take(tmp_path / "take")))
         ready.set()
 
     recording.recorder._on_frame = on_frame
-    recording.recorder.put(frame(0))
+    recording.put(frame(0))
     assert ready.wait(60)
     recording.finish()
     assert seen == [1]
@@ -84,9 +90,9 @@ def test_a_reported_frame_is_readable_at_once(tmp_path: Path, encoders: ThreadPo
 
 def test_events_stand_in_their_place(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
     recording = Recording(tmp_path / "take", encoders)
-    recording.recorder.put(frame(0))
+    recording.put(frame(0))
     recording.recorder.event("marker", 0.01, {"name": "boss", "time": "noon", "self": 1})
-    recording.recorder.put(frame(1))
+    recording.put(frame(1))
     recording.finish()
     (event,) = Take(tmp_path / "take").events
     assert (event["name"], event["time"], event["frame"]) == ("marker", 0.01, 1)
@@ -98,11 +104,11 @@ def test_refuses_more_than_its_bytes_and_anything_after_the_end(tmp_path: Path) 
     with ThreadPoolExecutor(1) as blocked:
         blocked.submit(gate.wait, 10)
         recording = Recording(tmp_path / "take", blocked, max_bytes=2 * frame(0).nbytes)
-        accepted = [recording.recorder.put(frame(serial)) for serial in range(4)]
+        accepted = [recording.put(frame(serial)) for serial in range(4)]
         gate.set()
         assert accepted == [True, True, False, False]
         assert recording.finish().frames == 2
-        assert not recording.recorder.put(frame(9))
+        assert not recording.put(frame(9))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit, which Windows has not")
@@ -114,7 +120,7 @@ def test_a_full_disk_ends_the_take_with_all_frames_readable(tmp_path: Path, enco
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
     try:
         for serial in range(30):
-            recording.recorder.put(frame(serial))
+            recording.put(frame(serial))
         report = recording.finish()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,15 +51,12 @@ def test_fewer_large_frames_are_under_way_while_recording(fitting: int, window: 
 
 def test_the_window_is_the_recorder_s_while_there_is_one(tmp_path: Path) -> None:
     closed = threading.Event()
-    with ThreadPoolExecutor(1) as encoders:
-        writer = TakeWriter(tmp_path / "t", conventions=Conventions(), descriptors=[COLOR], engine="test")
-        s = session(live_window=2, record_window=5)
-        s.recorder = Recorder(
-            writer, encoders, max_bytes=10**6, on_frame=lambda *_: None, on_close=lambda report: closed.set()
-        )
-        assert s.window == 5 and s.describe(0.0)["recording"] == "t"
-        s.recorder.close()
-        assert closed.wait(60)
+    writer = TakeWriter(tmp_path / "t", conventions=Conventions(), descriptors=[COLOR], engine="test")
+    s = session(live_window=2, record_window=5)
+    s.recorder = Recorder(writer, max_bytes=10**6, on_frame=lambda *_: None, on_close=lambda report: closed.set())
+    assert s.window == 5 and s.describe(0.0)["recording"] == "t"
+    s.recorder.close()
+    assert closed.wait(60)
 
 
 def test_counts() -> None:

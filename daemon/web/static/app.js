@@ -5,6 +5,7 @@ import { call, connect, exportUrl, frameUrl } from "./api.js";
 import { Stage } from "./stage.js";
 
 const byId = (id) => document.getElementById(id);
+const DOTS = { good: "good", suspicious: "warn", wrong: "bad", "cannot tell": "" };
 const stage = new Stage();
 const VIEW_NAMES = { color: "Colour", depth: "Depth", normal: "Normals", motion: "Motion", segmentation: "Classes", instance: "Instances" };
 let state = null;
@@ -20,6 +21,7 @@ connect("/events", {
 function render() {
   const session = chosenSession();
   renderHealth(session);
+  renderProof(session);
   renderSessions();
   renderViews(session);
   renderControls(session);
@@ -41,16 +43,41 @@ function renderHealth(session) {
     stage.clear("render");
     return;
   }
+  const ailing = session.health?.verdict === "wrong";
   const facts = [
     [session.engine, session.game].filter(Boolean).join(" · "),
     session.size.join("×"),
     `${session.fps.toFixed(1)} fps`,
     count(session.frames, "frame"),
     session.dropped ? `${session.dropped} dropped` : "none dropped",
-    session.desync ? `${session.desync} out of step` : "in step",
-    `last ${session.ring.seconds.toFixed(0)} s kept`,
+    session.desync ? `${session.desync} out of step` : ailing ? session.health.line : "in step",
+    `over ${session.transport}`,
+    `last ${session.ring.seconds.toFixed(0)} s kept${session.ring.cut ? ` of ${session.ring.wanted}: memory is full` : ""}`,
   ];
-  health(session.desync ? "warn" : "good", facts.join(" · "));
+  health(session.desync || ailing ? "warn" : "good", facts.join(" · "));
+}
+
+/** What the examination of the frames says: one line, and a line per check when opened. */
+function renderProof(session) {
+  const found = session?.health;
+  byId("proof").hidden = !found;
+  if (!found) return;
+  byId("proof-dot").className = `dot ${DOTS[found.verdict]}`;
+  const line = found.line[0].toUpperCase() + found.line.slice(1);
+  if (byId("proof-line").textContent !== line) byId("proof-line").textContent = line;
+  keyed(byId("proof-checks"), found.checks, (check) => check.name, createCheck, (item, check) => {
+    item.children[0].className = `dot ${DOTS[check.verdict]}`;
+    item.children[1].textContent = check.name;
+    item.children[2].textContent = [check.sentence, check.figure].filter(Boolean).join("  ");
+  });
+}
+
+function createCheck() {
+  const item = document.createElement("li");
+  const dot = element("span", "dot");
+  dot.setAttribute("aria-hidden", "true");
+  item.append(dot, element("span", "name"), element("span", "muted"));
+  return item;
 }
 
 function health(kind, text) {
@@ -69,7 +96,7 @@ function renderSessions() {
 }
 
 function renderViews(session) {
-  const views = Object.keys(VIEW_NAMES).filter((view) => session?.channels.includes(view));
+  const views = Object.keys(VIEW_NAMES).filter((view) => session?.channels.includes(view === "normal" && !session.channels.includes(view) ? "depth" : view));
   if (!views.length) views.push("color");
   keyed(byId("views"), views, (view) => view, createView, () => {});
   if (!views.includes(stage.view)) stage.set({ view: "color" });

@@ -1,0 +1,40 @@
+"""The programs of engine_bridges/cpp, built once for all tests of this folder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import engine_bridges
+
+SOURCE = Path(engine_bridges.__file__).parent / "cpp"
+
+
+def build(folder: Path, *options: str, source: Path = SOURCE, target: str = "all") -> Path:
+    """Configure and build; the folder with the programs. Skips where there is no cmake or no compiler."""
+    for tool in ("cmake", "c++"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"there is no {tool} here; the C++ sender is not tested")
+    for command in (
+        ["cmake", "-S", source, "-B", folder, "-DCMAKE_BUILD_TYPE=Debug", *options],
+        ["cmake", "--build", folder, "--parallel", "2", "--target", target],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        assert "warning:" not in done.stdout + done.stderr, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with realmaster_vectors, realmaster_stream and librealmaster_sender.a."""
+    return build(tmp_path_factory.mktemp("cpp"), "-DREALMASTER_TESTS=ON")
+
+
+@pytest.fixture(scope="session")
+def build_cpp() -> Callable[..., Path]:
+    return build
