@@ -22,13 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from capture.connection import connection_file
 from engine_bridges.opengl.build import library
 from engine_bridges.opengl.launch import Game, Settings, find_program
+from realmaster.commands.record_opengl import POLITENESS
 from tests.engine_bridges.opengl.programs import build_zoo, virtual_display
 
 PATIENCE = 600.0
@@ -79,9 +80,14 @@ class OpenArena:
 
 @contextmanager
 def daemon(takes: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that records every session live into `takes`."""
-    command = [sys.executable, "-m", "realmaster", "record", "listen", "--listen", ENDPOINT, "--takes", str(takes)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    """A process that records every session live into `takes`, behind the game as `record opengl` does."""
+    command = ["nice", "-n", str(POLITENESS), sys.executable, "-m", "realmaster", "record", "listen"]
+    command += ["--listen", ENDPOINT, "--takes", str(takes)]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        with suppress(OSError):  # not every kernel groups sessions
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(POLITENESS))
         try:
             deadline = time.monotonic() + 60
             while not connection_file(5797).exists() and time.monotonic() < deadline:

@@ -292,9 +292,13 @@ def _rows(diagnosis: Diagnosis, runs: Sequence[Run]) -> Check:
         whole = name == "picture"
         what = "The whole picture is" if whole else f"The {_word(name)} {'are' if name == 'normal' else 'is'}"
         cause = "the rows are sent in the other order than `rows` says (OpenGL reads the bottom row first)"
+        # Without poses only the sky, below the ground, speaks against a whole picture, and some games have it so.
+        sure = not whole or any(frame.has_pose for run in runs for frame in run)
+        other = "" if sure else ", unless this world has its sky below"
+        is_ = "are" if name == "normal" else "is" if sure else "may be"
         return Check(
-            "rows", "wrong", f"{what} upside down: {cause}.", figure, (found[0].mistake,),
-            f"{'the picture' if whole else 'the ' + _word(name)} {'are' if name == 'normal' else 'is'} upside down",
+            "rows", "wrong" if sure else "suspicious", f"{what} upside down: {cause}{other}.", figure,
+            (found[0].mistake,), f"{'the picture' if whole else 'the ' + _word(name)} {is_} upside down",
         )  # fmt: skip
     if math.isfinite(now) and math.isfinite(turned) and now > turned + 0.03:
         return Check("rows", "good", "Colour and depth have the same row first.", figure)
@@ -581,7 +585,7 @@ def _colors(diagnosis: Diagnosis, numbers: dict[str, Numbers]) -> Check:
         return Check(name, "cannot tell", f"{why}, by which red and blue could be told apart.")
     above, below = float(np.mean(sky)), float(np.mean(ground))
     figure = f"sky {above:+.2f}, ground {below:+.2f} (red - blue)"
-    if above > 0.08 and below < -0.005 or above > 0.2 and below < 0.3 * above - 0.03:
+    if above > 0.08 and below < -0.03 or above > 0.2 and below < 0.3 * above - 0.03:
         sure = above > 0.08 and below < -0.03
         return Check(
             name, "wrong" if sure else "suspicious", "The sky is orange over bluish ground: red and blue are exchanged "

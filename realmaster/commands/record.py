@@ -171,6 +171,8 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
                 _follow(args, screen, ingest, watch, frames, None)
             else:
                 bridge = running.enter_context(Bridge(command, ingest.endpoint, ingest.token))
+                if args.source == "opengl" and args.mode != "lossless":
+                    running.enter_context(record_opengl.behind_the_game())
                 _follow(args, screen, ingest, watch, frames, bridge)
                 failure = bridge.failure()
         except KeyboardInterrupt:

@@ -6,8 +6,10 @@ Knows the options and the bridge's command line; the recording itself is `realma
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from realmaster.progress import Screen
 
 OPTIONS = ("vfov", "near", "far", "metres_per_unit", "patience")
+POLITENESS = 8
+"""Nice value of what records a game live."""
+
 LIVE_FPS = 30.0
 """Frames recorded a second, at most, unless the user says otherwise. Lossless takes every frame of the game."""
 
@@ -61,6 +66,31 @@ def command(args: argparse.Namespace, screen: Screen) -> list[str]:
         if value is not None:
             line += [f"--{name.replace('_', '-')}", f"{value:g}"]
     return [*line, "--", *args.passed_on]
+
+
+@contextmanager
+def behind_the_game() -> Iterator[None]:
+    """While a game is recorded live, it comes first on a machine with few cores: our threads, and on Linux our session,
+    which is scheduled as one whole against the game's (sched(7), autogroup), take a lower priority.
+
+    Enter it after the game's process was started, which would inherit it. Threads begun in it inherit it too.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(OSError):  # it has just ended
+            os.setpriority(os.PRIO_PROCESS, int(thread), POLITENESS)
+    group, before = Path("/proc/self/autogroup"), None
+    with suppress(OSError, ValueError, IndexError):  # not every kernel groups sessions
+        before = group.read_text().split()[-1]
+        group.write_text(str(max(POLITENESS, int(before))))
+    try:
+        yield
+    finally:
+        if before is not None:
+            with suppress(OSError):
+                group.write_text(before)
 
 
 def describe(take: Path, screen: Screen) -> Mapping[str, Any]:

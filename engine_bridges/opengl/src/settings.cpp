@@ -41,7 +41,7 @@ Settings read() {
     if (!mode.empty() && mode != "live" && mode != "lossless") {
         say("REALMASTER_GL_MODE is \"" + mode + "\" but must be live or lossless; it is live.");
     }
-    found.fps = number("REALMASTER_GL_FPS", 0, 1000).value_or(0);
+    found.fps = number("REALMASTER_GL_FPS", 0, 1000).value_or(found.lossless ? 0 : found.fps);
     if (const auto degrees = number("REALMASTER_GL_VFOV", 1, 170)) found.vfov = *degrees * M_PI / 180;
     found.near = number("REALMASTER_GL_NEAR", 1e-9, 1e9);
     found.far = number("REALMASTER_GL_FAR", 1e-9, 1e12);

@@ -37,7 +37,7 @@ ARENA = (
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Games keep their settings in the user's home: here in the test's own folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "home" / ".config" / "etr").mkdir(parents=True)  # without it etr writes nothing and stops
+    (tmp_path / "home" / ".config").mkdir(parents=True)
 
 
 class Recording:
