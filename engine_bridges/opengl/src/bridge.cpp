@@ -19,7 +19,7 @@ thread_local Recorder* following = nullptr;
 namespace {
 
 constexpr double FAREWELL_SECONDS = 3;
-constexpr double SLOT_SECONDS = 5;        // how long a lossless frame waits for the conversion of the ones before
+constexpr double SLOT_SECONDS = 5;       // how long a lossless frame waits for the conversion of the ones before
 constexpr double ABSENCE_SECONDS = 0.3;  // a window that shows nothing for so long gives way to another
 constexpr int GLX_WIDTH = 0x801D, GLX_HEIGHT = 0x801E, EGL_HEIGHT = 0x3056, EGL_WIDTH = 0x3057, EGL_DRAW = 0x3059;
 
@@ -104,15 +104,16 @@ void forked() {
 bool start(Api api, void* display, int width, int height) {
     State& all = state();
     gl::load(hooks::driver_function);
-    if (gl::GetString == nullptr || gl::ReadPixels == nullptr || gl::GetIntegerv == nullptr || gl::GetError == nullptr) {
+    if (gl::GetString == nullptr || gl::ReadPixels == nullptr || gl::GetIntegerv == nullptr ||
+        gl::GetError == nullptr) {
         say("error: the functions of OpenGL cannot be found in this game: nothing is captured.");
         return false;
     }
     const auto* version = reinterpret_cast<const char*>(gl::GetString(gl::VERSION));
     const auto* renderer = reinterpret_cast<const char*>(gl::GetString(gl::RENDERER));
     const std::string named = version ? version : "?";
-    say((named.rfind("OpenGL", 0) == 0 ? "sees " : "sees OpenGL ") + named + " (" + (renderer ? renderer : "?") + "), " +
-        std::to_string(width) + "x" + std::to_string(height) + ".");
+    say((named.rfind("OpenGL", 0) == 0 ? "sees " : "sees OpenGL ") + named + " (" + (renderer ? renderer : "?") +
+        "), " + std::to_string(width) + "x" + std::to_string(height) + ".");
     if (!gl::version().es && !gl::version().at_least(1, 4)) {
         say("error: OpenGL is older than 1.4 here, which is too old to capture from: update the graphics driver.");
         return false;
@@ -140,7 +141,8 @@ bool is_the_window(Api api, void* display, void* drawable) {
     int width = 0, height = 0;
     if (!size_of(api, display, drawable, width, height)) return false;
     const bool first = all.window == nullptr, gone = at - all.window_seen > ABSENCE_SECONDS;
-    const bool larger = static_cast<long long>(width) * height > static_cast<long long>(all.window_width) * all.window_height;
+    const bool larger =
+        static_cast<long long>(width) * height > static_cast<long long>(all.window_width) * all.window_height;
     if (!first && !gone && all.delivery != nullptr) {
         all.delivery->tell("two_windows", "the game shows two windows: frames of the larger one are captured.");
     }

@@ -63,7 +63,8 @@ void centre(float* depth, int width, int height, float off_x, float off_y) {
         for (int x = 1; x + 1 < width; ++x) {
             const float v = at[x];
             if (v <= 0 || v >= 1) continue;  // sky
-            into[x] = v - off_x * weaker(at[x + 1] - v, v - at[x - 1]) - off_y * weaker(at[x + width] - v, v - at[x - width]);
+            into[x] =
+                v - off_x * weaker(at[x + 1] - v, v - at[x - 1]) - off_y * weaker(at[x + width] - v, v - at[x - width]);
         }
     }
 }
@@ -132,8 +133,8 @@ Rows sample(const std::uint8_t* color, bool rgba, const std::uint8_t* depth, Dep
         const std::uint8_t* pixel = color + y * row * 4;
         for (std::size_t x = 0; x < row; ++x, pixel += 4) {
             const int first = pixel[0], third = pixel[2];
-            rows.luma[at + x] = static_cast<std::uint8_t>(((rgba ? first : third) * 77 + pixel[1] * 150 +
-                                                           (rgba ? third : first) * 29) >> 8);
+            rows.luma[at + x] = static_cast<std::uint8_t>(
+                ((rgba ? first : third) * 77 + pixel[1] * 150 + (rgba ? third : first) * 29) >> 8);
         }
     }
     return rows;

@@ -14,7 +14,7 @@
 namespace realmaster {
 namespace {
 
-constexpr double CONNECT_SECONDS = 5;    // how long a lossless frame waits for the daemon
+constexpr double CONNECT_SECONDS = 5;  // how long a lossless frame waits for the daemon
 constexpr int POLITENESS = 10;         // nice value of our threads in mode live
 constexpr double GOOD = 0.05;          // least score of a depth that holds a scene
 constexpr double PROBE_SECONDS = 2;    // between two looks at all depths
@@ -26,8 +26,8 @@ constexpr int HUD_FRAMES = 60;         // frames with a scene before it is told 
 double score_of(const Look& look, const DepthKey& key, bool has_color, bool right_aspect) {
     if (look.constant()) return 0;
     double score = std::sqrt(look.covered) * std::clamp(look.agreement, 0.5, 3.0);
-    if (key.kind == 0) score *= 1.3;    // the window's depth belongs to the window's picture
-    if (!has_color) score *= 0.4;       // a shadow map
+    if (key.kind == 0) score *= 1.3;  // the window's depth belongs to the window's picture
+    if (!has_color) score *= 0.4;     // a shadow map
     if (!right_aspect) score *= 0.6;
     return score;
 }
@@ -323,7 +323,8 @@ Delivery::Optics Delivery::measure(Shot& shot) {
         const Lens& lens = *measured_;
         const Perspective& p = *lens.perspective;
         const DepthLaw law = *law_of(lens);
-        const double x = shot.depth_key.kind == 0 ? lens.viewport.x : 0, y = shot.depth_key.kind == 0 ? lens.viewport.y : 0;
+        const double x = shot.depth_key.kind == 0 ? lens.viewport.x : 0,
+                     y = shot.depth_key.kind == 0 ? lens.viewport.y : 0;
         optics.camera.fx = p.fx * lens.viewport.width / 2;
         optics.camera.fy = p.fy * lens.viewport.height / 2;
         optics.camera.cx = x + (1 - p.sx) * lens.viewport.width / 2 - 0.5;
@@ -389,13 +390,16 @@ void Delivery::refuse(const std::string& reason, const std::string& detail) {
     if (reason_frames_ != REASON_FRAMES) return;
     std::string sentence = "no 3-D scene is drawn yet";
     if (reason == "no_scene" && announcements_ > 0) {
-        sentence = "depth is refused as stale: nothing is drawn into it any more while the picture goes on, as in a menu or "
-                   "a film";
+        sentence =
+            "depth is refused as stale: nothing is drawn into it any more while the picture goes on, as in a menu or "
+            "a film";
     }
-    if (reason == "constant") sentence = "depth is refused as constant: every depth that the game draws into is one number";
+    if (reason == "constant")
+        sentence = "depth is refused as constant: every depth that the game draws into is one number";
     if (reason == "stale") sentence = "depth is refused as stale: it stands still while the picture moves";
     if (reason == "wrong_size") {
-        sentence = "depth is refused for its wrong size: the scene is drawn at " + detail + ", not at the window's size; "
+        sentence = "depth is refused for its wrong size: the scene is drawn at " + detail +
+                   ", not at the window's size; "
                    "set the game's render scale to 100 %";
     }
     if (reason == "orthographic") sentence = "depth is refused as orthographic: the scene is drawn without perspective";
@@ -430,7 +434,8 @@ void Delivery::announce(const Shot& shot, bool hudless, const Optics& optics) {
     }
     if (!news) return;
     for (Descriptor& d : wanted) {
-        d.shape = d.name == "depth" ? std::vector<std::uint32_t>{height, width} : std::vector<std::uint32_t>{height, width, 3};
+        d.shape = d.name == "depth" ? std::vector<std::uint32_t>{height, width}
+                                    : std::vector<std::uint32_t>{height, width, 3};
     }
     announced_ = wanted;
     (shot.sender != nullptr ? shot.sender : sender())->describe(wanted);
@@ -493,8 +498,9 @@ bool Delivery::is_before_hud(const Shot& shot) {
             const std::lock_guard<std::mutex> lock(mutex_);
             hudless_refused_ = true;
         }
-        tell("hudless_unlike", "the picture before the HUD is unlike the finished one, so the HUD cannot be told apart: "
-                               "there is no color_hudless any more.");
+        tell("hudless_unlike",
+             "the picture before the HUD is unlike the finished one, so the HUD cannot be told apart: "
+             "there is no color_hudless any more.");
     }
     return unlike_ == 0;
 }
@@ -506,12 +512,14 @@ void Delivery::follow_up(const Optics& optics) {
         over(std::string("depth_") + reason);
     }
     if (optics.item) {
-        tell("held_item", "a held item is drawn in front of everything with a depth range of its own: its depth is "
-                          "stretched back to where it is.");
+        tell("held_item",
+             "a held item is drawn in front of everything with a depth range of its own: its depth is "
+             "stretched back to where it is.");
     }
     if (++scenes_ == HUD_FRAMES && !hudless_announced_ && settings().hudless) {
-        tell("no_hudless", "nothing that is drawn over the finished scene can be told apart as a HUD: there is no "
-                           "color_hudless.");
+        tell("no_hudless",
+             "nothing that is drawn over the finished scene can be told apart as a HUD: there is no "
+             "color_hudless.");
     }
 }
 

@@ -19,36 +19,36 @@ using Intptr = std::ptrdiff_t;
 using Sizeiptr = std::ptrdiff_t;
 using Sync = void*;
 
-constexpr Enum NO_ERROR = 0, TRUE_ = 1, FALSE_ = 0;
-constexpr Enum VENDOR = 0x1F00, RENDERER = 0x1F01, VERSION = 0x1F02, EXTENSIONS = 0x1F03, NUM_EXTENSIONS = 0x821D;
+constexpr Enum NO_ERROR = 0;
+constexpr Enum RENDERER = 0x1F01, VERSION = 0x1F02, EXTENSIONS = 0x1F03, NUM_EXTENSIONS = 0x821D;
 constexpr Enum CONTEXT_FLAGS = 0x821E, CONTEXT_PROFILE_MASK = 0x9126;
 constexpr Int FORWARD_COMPATIBLE_BIT = 1, COMPATIBILITY_PROFILE_BIT = 2;
 
-constexpr Bitfield COLOR_BUFFER_BIT = 0x4000, DEPTH_BUFFER_BIT = 0x100, STENCIL_BUFFER_BIT = 0x400;
-constexpr Enum COLOR = 0x1800, DEPTH = 0x1801, DEPTH_STENCIL = 0x84F9;
+constexpr Bitfield COLOR_BUFFER_BIT = 0x4000, DEPTH_BUFFER_BIT = 0x100;
+constexpr Enum DEPTH = 0x1801, DEPTH_STENCIL = 0x84F9;
 
 constexpr Enum MATRIX_MODE = 0x0BA0, PROJECTION = 0x1701, PROJECTION_MATRIX = 0x0BA7;
-constexpr Enum VIEWPORT = 0x0BA2, SCISSOR_BOX = 0x0C10, SCISSOR_TEST = 0x0C11, DEPTH_TEST = 0x0B71, BLEND = 0x0BE2;
-constexpr Enum DEPTH_RANGE = 0x0B70, DEPTH_CLEAR_VALUE = 0x0B73, DEPTH_WRITEMASK = 0x0B72;
-constexpr Enum DEPTH_BITS = 0x0D56, STENCIL_BITS = 0x0D57, SAMPLE_BUFFERS = 0x80A8, SAMPLE_POSITION = 0x8E50, DOUBLEBUFFER = 0x0C32;
-constexpr Enum CLIP_DEPTH_MODE = 0x935D, NEGATIVE_ONE_TO_ONE = 0x935E, ZERO_TO_ONE = 0x935F;
+constexpr Enum VIEWPORT = 0x0BA2, SCISSOR_BOX = 0x0C10, SCISSOR_TEST = 0x0C11, DEPTH_TEST = 0x0B71;
+constexpr Enum DEPTH_RANGE = 0x0B70, DEPTH_CLEAR_VALUE = 0x0B73;
+constexpr Enum DEPTH_BITS = 0x0D56, STENCIL_BITS = 0x0D57, SAMPLE_BUFFERS = 0x80A8, SAMPLE_POSITION = 0x8E50;
+constexpr Enum CLIP_DEPTH_MODE = 0x935D, ZERO_TO_ONE = 0x935F;
 constexpr Enum PROGRAM_PIPELINE_BINDING = 0x825A, VERTEX_SHADER = 0x8B31;
-constexpr Enum CURRENT_PROGRAM = 0x8B8D, READ_BUFFER = 0x0C02, FRONT = 0x0404, BACK = 0x0405, NONE = 0;
+constexpr Enum CURRENT_PROGRAM = 0x8B8D, READ_BUFFER = 0x0C02, BACK = 0x0405;
 
 constexpr Enum PACK_SWAP_BYTES = 0x0D00, PACK_LSB_FIRST = 0x0D01, PACK_ROW_LENGTH = 0x0D02, PACK_SKIP_ROWS = 0x0D03,
-               PACK_SKIP_PIXELS = 0x0D04, PACK_ALIGNMENT = 0x0D05, PACK_INVERT = 0x8758;
-constexpr Enum DEPTH_SCALE = 0x0D1E, DEPTH_BIAS = 0x0D1F, MAP_COLOR = 0x0D10;
+               PACK_SKIP_PIXELS = 0x0D04, PACK_ALIGNMENT = 0x0D05;
+constexpr Enum DEPTH_SCALE = 0x0D1E, DEPTH_BIAS = 0x0D1F;
 
 constexpr Enum PIXEL_PACK_BUFFER = 0x88EB, PIXEL_PACK_BUFFER_BINDING = 0x88ED, STREAM_READ = 0x88E1,
                READ_ONLY = 0x88B8;
 constexpr Enum COPY_READ_BUFFER = 0x8F36, COPY_WRITE_BUFFER = 0x8F37, UNIFORM_BUFFER = 0x8A11,
-               UNIFORM_BUFFER_BINDING = 0x8A28, UNIFORM_BUFFER_START = 0x8A29, UNIFORM_BUFFER_SIZE = 0x8A2A;
+               UNIFORM_BUFFER_BINDING = 0x8A28, UNIFORM_BUFFER_START = 0x8A29;
 constexpr Bitfield MAP_READ_BIT = 1;
 
-constexpr Enum FRAMEBUFFER = 0x8D40, READ_FRAMEBUFFER = 0x8CA8, DRAW_FRAMEBUFFER = 0x8CA9, RENDERBUFFER = 0x8D41;
+constexpr Enum READ_FRAMEBUFFER = 0x8CA8, DRAW_FRAMEBUFFER = 0x8CA9, RENDERBUFFER = 0x8D41;
 constexpr Enum DRAW_FRAMEBUFFER_BINDING = 0x8CA6, READ_FRAMEBUFFER_BINDING = 0x8CAA, RENDERBUFFER_BINDING = 0x8CA7;
 constexpr Enum COLOR_ATTACHMENT0 = 0x8CE0, DEPTH_ATTACHMENT = 0x8D00, STENCIL_ATTACHMENT = 0x8D20,
-               DEPTH_STENCIL_ATTACHMENT = 0x821A, FRAMEBUFFER_COMPLETE = 0x8CD5;
+               DEPTH_STENCIL_ATTACHMENT = 0x821A;
 constexpr Enum ATTACHMENT_OBJECT_TYPE = 0x8CD0, ATTACHMENT_OBJECT_NAME = 0x8CD1, ATTACHMENT_LEVEL = 0x8CD2,
                ATTACHMENT_CUBE_FACE = 0x8CD3, ATTACHMENT_LAYER = 0x8CD4, ATTACHMENT_COMPONENT_TYPE = 0x8211,
                ATTACHMENT_DEPTH_SIZE = 0x8216, ATTACHMENT_STENCIL_SIZE = 0x8217;
@@ -57,16 +57,15 @@ constexpr Enum IMPLEMENTATION_COLOR_READ_FORMAT = 0x8B9B;
 constexpr Enum BGRA = 0x80E1, RGBA = 0x1908, DEPTH_COMPONENT = 0x1902;
 constexpr Enum UNSIGNED_BYTE = 0x1401, UNSIGNED_SHORT = 0x1403, UNSIGNED_INT = 0x1405, FLOAT = 0x1406,
                UNSIGNED_INT_8_8_8_8_REV = 0x8367, UNSIGNED_INT_24_8 = 0x84FA;
-constexpr Enum RGBA8 = 0x8058, DEPTH_COMPONENT16 = 0x81A5, DEPTH_COMPONENT24 = 0x81A6, DEPTH_COMPONENT32 = 0x81A7,
+constexpr Enum DEPTH_COMPONENT16 = 0x81A5, DEPTH_COMPONENT24 = 0x81A6, DEPTH_COMPONENT32 = 0x81A7,
                DEPTH_COMPONENT32F = 0x8CAC, DEPTH24_STENCIL8 = 0x88F0, DEPTH32F_STENCIL8 = 0x8CAD;
 constexpr Enum NEAREST = 0x2600;
 
 constexpr Enum ACTIVE_UNIFORMS = 0x8B86, UNIFORM_BLOCK_INDEX = 0x8A3A, UNIFORM_OFFSET = 0x8A3B,
-               UNIFORM_IS_ROW_MAJOR = 0x8A3E, UNIFORM_MATRIX_STRIDE = 0x8A3D, UNIFORM_BLOCK_BINDING = 0x8A3F;
+               UNIFORM_IS_ROW_MAJOR = 0x8A3E, UNIFORM_BLOCK_BINDING = 0x8A3F;
 constexpr Enum FLOAT_VEC4 = 0x8B52, FLOAT_MAT4 = 0x8B5C;
 
-constexpr Enum SYNC_GPU_COMMANDS_COMPLETE = 0x9117, ALREADY_SIGNALED = 0x911A, TIMEOUT_EXPIRED = 0x911B,
-               CONDITION_SATISFIED = 0x911C;
+constexpr Enum SYNC_GPU_COMMANDS_COMPLETE = 0x9117, TIMEOUT_EXPIRED = 0x911B;
 constexpr Bitfield SYNC_FLUSH_COMMANDS_BIT = 1;
 
 // name, return type, parameters
@@ -81,7 +80,6 @@ constexpr Bitfield SYNC_FLUSH_COMMANDS_BIT = 1;
     X(IsEnabled, Boolean, (Enum))                                                                                      \
     X(Enable, void, (Enum))                                                                                            \
     X(Disable, void, (Enum))                                                                                           \
-    X(Finish, void, ())                                                                                                \
     X(ReadPixels, void, (Int, Int, Sizei, Sizei, Enum, Enum, void*))                                                   \
     X(ReadBuffer, void, (Enum))                                                                                        \
     X(PixelStorei, void, (Enum, Int))                                                                                  \

@@ -22,8 +22,8 @@ bool orthographic(const float m[16]) {
     if (std::fabs(dot(x, y)) > 1e-3 * lx * ly) return false;
     if (std::fabs(dot(x, z)) > 1e-3 * lx * lz || std::fabs(dot(y, z)) > 1e-3 * ly * lz) return false;
     if (lz < 0.99 * lx || lz > 1.01 * lx || ly < 0.99 * lx || ly > 1.01 * lx) return true;
-    const double turn = x[0] * (y[1] * z[2] - y[2] * z[1]) - x[1] * (y[0] * z[2] - y[2] * z[0]) +
-                        x[2] * (y[0] * z[1] - y[1] * z[0]);
+    const double turn =
+        x[0] * (y[1] * z[2] - y[2] * z[1]) - x[1] * (y[0] * z[2] - y[2] * z[0]) + x[2] * (y[0] * z[1] - y[1] * z[0]);
     return turn < 0;
 }
 
@@ -91,7 +91,8 @@ Programs::Program& Programs::at(gl::Uint name) {
         gl::Enum type = 0;
         const auto index = static_cast<gl::Uint>(i);
         gl::GetActiveUniform(name, index, sizeof text, &length, &size, &type, text);
-        if (std::strncmp(text, "gl_ModelViewProjection", 22) == 0 || std::strncmp(text, "gl_ProjectionMatrix", 19) == 0) {
+        if (std::strncmp(text, "gl_ModelViewProjection", 22) == 0 ||
+            std::strncmp(text, "gl_ProjectionMatrix", 19) == 0) {
             program.fixed_function = true;
             continue;
         }
@@ -99,7 +100,8 @@ Programs::Program& Programs::at(gl::Uint name) {
         if (!matrix && !vectors) continue;
         const gl::Int location = gl::GetUniformLocation(name, text);
         if (location >= 0) {
-            if (program.matrices.size() < MATRICES) program.matrices.push_back({location, size, vectors, of_light(text)});
+            if (program.matrices.size() < MATRICES)
+                program.matrices.push_back({location, size, vectors, of_light(text)});
         } else if (gl::GetActiveUniformsiv != nullptr && gl::CopyBufferSubData != nullptr) {
             gl::Int block = -1, offset = -1, by_rows = 0;
             gl::GetActiveUniformsiv(name, 1, &index, gl::UNIFORM_BLOCK_INDEX, &block);

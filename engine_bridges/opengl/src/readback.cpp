@@ -73,8 +73,9 @@ void* Memory::begin(std::size_t bytes, bool pixel_buffers) {
 const std::uint8_t* Memory::map(bool by_range) {
     if (buffer_ == 0) return plain_.data();
     gl::BindBuffer(gl::PIXEL_PACK_BUFFER, buffer_);
-    void* address = by_range ? gl::MapBufferRange(gl::PIXEL_PACK_BUFFER, 0, static_cast<gl::Sizeiptr>(size_), gl::MAP_READ_BIT)
-                             : gl::MapBuffer(gl::PIXEL_PACK_BUFFER, gl::READ_ONLY);
+    void* address =
+        by_range ? gl::MapBufferRange(gl::PIXEL_PACK_BUFFER, 0, static_cast<gl::Sizeiptr>(size_), gl::MAP_READ_BIT)
+                 : gl::MapBuffer(gl::PIXEL_PACK_BUFFER, gl::READ_ONLY);
     mapped_ = address != nullptr;
     return static_cast<const std::uint8_t*>(address);
 }
@@ -109,11 +110,20 @@ void Slot::destroy() {
 gl::Uint Resolver::resolve(gl::Uint from, const PlaneFormat& plane, int width, int height) {
     gl::Enum internal = gl::DEPTH_COMPONENT24;
     switch (plane.format) {
-        case DepthFormat::unorm16: internal = gl::DEPTH_COMPONENT16; break;
-        case DepthFormat::unorm24: internal = plane.stencil ? gl::DEPTH24_STENCIL8 : gl::DEPTH_COMPONENT24; break;
-        case DepthFormat::unorm32: internal = gl::DEPTH_COMPONENT32; break;
-        case DepthFormat::float32: internal = plane.stencil ? gl::DEPTH32F_STENCIL8 : gl::DEPTH_COMPONENT32F; break;
-        case DepthFormat::none: return 0;
+        case DepthFormat::unorm16:
+            internal = gl::DEPTH_COMPONENT16;
+            break;
+        case DepthFormat::unorm24:
+            internal = plane.stencil ? gl::DEPTH24_STENCIL8 : gl::DEPTH_COMPONENT24;
+            break;
+        case DepthFormat::unorm32:
+            internal = gl::DEPTH_COMPONENT32;
+            break;
+        case DepthFormat::float32:
+            internal = plane.stencil ? gl::DEPTH32F_STENCIL8 : gl::DEPTH_COMPONENT32F;
+            break;
+        case DepthFormat::none:
+            return 0;
     }
     gl::Int draw = 0, bound = 0;
     gl::GetIntegerv(gl::DRAW_FRAMEBUFFER_BINDING, &draw);

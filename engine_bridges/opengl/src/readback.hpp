@@ -87,14 +87,15 @@ constexpr std::size_t EXTRA_BYTES = 4u << 20;
 struct PlaneFormat {
     DepthFormat format = DepthFormat::none;
     bool stencil = false;
-    gl::Int samples = 0;          // more than 0: to be resolved before it is read
-    float off_x = 0, off_y = 0;   // where in a pixel its depth was taken, from the centre
+    gl::Int samples = 0;         // more than 0: to be resolved before it is read
+    float off_x = 0, off_y = 0;  // where in a pixel its depth was taken, from the centre
 };
 
 // Resolves multisampled depth: a blit into a framebuffer of our own.
 class Resolver {
 public:
-    // Framebuffer that holds the resolved depth of `from`, or 0 when the driver refuses. Leaves READ_FRAMEBUFFER changed.
+    // Framebuffer that holds the resolved depth of `from`, or 0 when the driver refuses. Leaves READ_FRAMEBUFFER
+    // changed.
     gl::Uint resolve(gl::Uint from, const PlaneFormat& plane, int width, int height);
     void destroy();
 

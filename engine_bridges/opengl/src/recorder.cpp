@@ -38,15 +38,18 @@ Recorder::Recorder(Delivery& delivery) : delivery_(delivery) {
         delivery_.expect_no_depth();
         delivery_.tell("depth_es", "this game uses OpenGL ES, which does not let depth be read: colour only.");
     } else if (!can_.pixel_buffers) {
-        delivery_.tell("no_pixel_buffers",
-                       "the driver lacks GL_ARB_pixel_buffer_object: every captured frame waits for the graphics card.");
+        delivery_.tell(
+            "no_pixel_buffers",
+            "the driver lacks GL_ARB_pixel_buffer_object: every captured frame waits for the graphics card.");
     } else if (!can_.fences) {
-        delivery_.tell("no_fences", "the driver lacks GL_ARB_sync: frames are read two swaps late without knowing "
-                                    "whether they are done, which may wait for the graphics card.");
+        delivery_.tell("no_fences",
+                       "the driver lacks GL_ARB_sync: frames are read two swaps late without knowing "
+                       "whether they are done, which may wait for the graphics card.");
     }
     if (!can_.version.es && !can_.framebuffers) {
-        delivery_.tell("no_framebuffers", "the driver lacks GL_ARB_framebuffer_object: only the window's own depth "
-                                          "can be read, not one that the game draws elsewhere.");
+        delivery_.tell("no_framebuffers",
+                       "the driver lacks GL_ARB_framebuffer_object: only the window's own depth "
+                       "can be read, not one that the game draws elsewhere.");
     }
 }
 
@@ -67,7 +70,8 @@ bool Recorder::arm(int width, int height) {
     for (const auto& [program, lens] : plan_.learned) programs_.learn(program, lens);
     planes_.clear();
     targets_.clear();
-    framebuffer_known_ = viewport_known_ = program_known_ = depth_range_known_ = lens_known_ = depth_test_known_ = false;
+    framebuffer_known_ = viewport_known_ = program_known_ = depth_range_known_ = lens_known_ = depth_test_known_ =
+        false;
     matrix_mode_ = 0;
     drawing_ = Drawn::other;
     block_copies_ = 0;
@@ -178,7 +182,8 @@ void Recorder::explain(Shot& shot) {
     bool any = false, unreadable = false;
     for (const Plane& plane : planes_) {
         flat += plane.now.flat_weight;
-        if (plane.wrong_weight > 0 && plane.has_color && (wrong == nullptr || plane.wrong_weight > wrong->wrong_weight)) {
+        if (plane.wrong_weight > 0 && plane.has_color &&
+            (wrong == nullptr || plane.wrong_weight > wrong->wrong_weight)) {
             wrong = &plane;
         }
         any = any || plane.now.eligible() || !plane.ended.empty();
@@ -423,10 +428,14 @@ PlaneFormat Recorder::format_of(gl::Uint framebuffer) {  // which is the one tha
         format.off_y = position[1] - 0.5f;
     }
     format.stencil = stencil > 0;
-    if (type == static_cast<gl::Int>(gl::FLOAT)) format.format = DepthFormat::float32;
-    else if (depth == 16) format.format = DepthFormat::unorm16;
-    else if (depth == 24) format.format = DepthFormat::unorm24;
-    else if (depth == 32) format.format = DepthFormat::unorm32;
+    if (type == static_cast<gl::Int>(gl::FLOAT))
+        format.format = DepthFormat::float32;
+    else if (depth == 16)
+        format.format = DepthFormat::unorm16;
+    else if (depth == 24)
+        format.format = DepthFormat::unorm24;
+    else if (depth == 32)
+        format.format = DepthFormat::unorm32;
     return format;
 }
 
@@ -567,13 +576,13 @@ void Recorder::draw(long long vertices) {
 
     const bool on_window = framebuffer_ == 0;
     if (drawing_ == Drawn::scene && plane != nullptr) {
-        const bool whole = on_window ? !small(viewport_)
-                                     : viewport_.width == width_ && viewport_.height == height_;
+        const bool whole = on_window ? !small(viewport_) : viewport_.width == width_ && viewport_.height == height_;
         if (whole) {
             if (!on_window) plane->area = viewport_;
             if (depth_test_ || lens_.perspective) {
                 plane->now.weight += vertices;
-                if (lens_.perspective && fits(*lens_.perspective, static_cast<double>(viewport_.width) / viewport_.height)) {
+                if (lens_.perspective &&
+                    fits(*lens_.perspective, static_cast<double>(viewport_.width) / viewport_.height)) {
                     plane->now.right_aspect = true;
                 }
                 add_lens(*plane, vertices);
@@ -691,13 +700,14 @@ void Recorder::read_depth_now(Plane& plane, int number) {
     state.read_from(plane.framebuffer);
     if (plane.format.samples > 0 &&
         resolver_.resolve(plane.framebuffer, plane.format, plane.area.x + width_, plane.area.y + height_) == 0) {
-        delivery_.tell("multisampled", "the game's multisampled depth cannot be resolved by this driver: switch "
-                                       "anti-aliasing off in the game.");
+        delivery_.tell("multisampled",
+                       "the game's multisampled depth cannot be resolved by this driver: switch "
+                       "anti-aliasing off in the game.");
         plane.format.format = DepthFormat::none;
         return;
     }
-    const std::size_t bytes = static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_) *
-                              bytes_per_pixel(plane.format.format);
+    const std::size_t bytes =
+        static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_) * bytes_per_pixel(plane.format.format);
     void* into = slot_->depth.begin(bytes, can_.pixel_buffers);
     read_depth({plane.area.x, plane.area.y, width_, height_}, plane.format, into);
     read_plane_ = &plane;

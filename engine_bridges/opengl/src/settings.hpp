@@ -1,10 +1,10 @@
 // What whoever starts the game tells the library: the environment contract.
 //
-//   REALMASTER_ENDPOINT, REALMASTER_TOKEN, REALMASTER_GIVE_UP_AFTER   how to reach the daemon: engine_bridges/PROTOCOL.md
+//   REALMASTER_ENDPOINT, REALMASTER_TOKEN, REALMASTER_GIVE_UP_AFTER   the daemon: engine_bridges/PROTOCOL.md
 //   REALMASTER_GL                  0: loaded, but does nothing
 //   REALMASTER_GL_MODE             live (default): frames are dropped rather than waited for | lossless: the game waits
-//   REALMASTER_GL_FPS              capture at most so many frames a second, 0: every buffer swap; default 24 in mode live,
-//                                  0 in mode lossless
+//   REALMASTER_GL_FPS              capture at most so many frames a second, 0: every buffer swap; by default 24 in mode
+//                                  live, 0 in mode lossless
 //   REALMASTER_GL_VFOV             declared vertical field of view in degrees, where the projection cannot be read
 //   REALMASTER_GL_NEAR, _FAR       declared clip distances in engine units, likewise
 //   REALMASTER_GL_METRES_PER_UNIT  length of the engine's unit; unset: the depth's scale is unknown
