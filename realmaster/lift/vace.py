@@ -13,24 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from realmaster.lift.lifter import Progress
-from realmaster.lift.pipeline_lifter import PipelineLifter
-from realmaster.lift.profiles import Profile
-from realmaster.lift.wan import scheduler
+from realmaster.lift.wan import WanLifter
 
 
-class VACELifter(PipelineLifter):
-    """A `Lifter` on `WanVACEPipeline`."""
+class VACELifter(WanLifter):
+    """A `Lifter` on `WanVACEPipeline`, which has Wan's VAE, schedulers and sizes."""
 
     pipeline_class = WanVACEPipeline
-    size_multiple = 16
-
-    def __init__(self, profile: Profile, device: str | None = None) -> None:
-        super().__init__(profile, device)
-        self.pipeline.vae.to(torch.float32)  # its range suffers visibly in 16 bits
-        self.pipeline.scheduler = scheduler(self.pipeline.scheduler, profile.sampling)
-
-    def _compression(self) -> tuple[int, int]:
-        return self.pipeline.vae_scale_factor_temporal, self.pipeline.vae_scale_factor_spatial
 
     def _sample(
         self,

@@ -6,10 +6,10 @@ of Wan 2.2's two experts.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,7 +24,7 @@ SOLVERS = {"unipc": UniPCMultistepScheduler, "euler": FlowMatchEulerDiscreteSche
 class WanLifter(PipelineLifter):
     """A `Lifter` on `WanInContextPipeline`."""
 
-    pipeline_class = WanInContextPipeline
+    pipeline_class: ClassVar[type[DiffusionPipeline]] = WanInContextPipeline
     size_multiple = 16
 
     def __init__(self, profile: Profile, device: str | None = None) -> None:
