@@ -16,7 +16,7 @@ from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceConditio
 from torch import Tensor
 
 from realmaster.lift.lifter import Progress
-from realmaster.lift.pipeline_lifter import PipelineLifter
+from realmaster.lift.pipeline_lifter import PipelineLifter, counting_steps
 from realmaster.models import constant_prompt, patch_codec  # noqa: F401  (the embedded model's parts, loaded by name)
 
 # Without all of these a pass for audio guidance runs beside every step of the video, doubled.
@@ -60,10 +60,6 @@ class LTX2Lifter(PipelineLifter):
             conditions = [LTX2VideoCondition(frames=pictures, index=0, strength=1.0, crf=0)]
         sigmas = self._sigmas(steps)
 
-        def step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
-            progress(step + 1, len(sigmas))
-            return kwargs
-
         lifted = self.pipeline(
             **self._prompt(prompt),
             reference_conditions=LTX2ReferenceCondition(render.numpy(), strength=1.0),
@@ -76,7 +72,7 @@ class LTX2Lifter(PipelineLifter):
             sigmas=sigmas,
             num_inference_steps=len(sigmas),
             generator=generator,
-            callback_on_step_end=step_end,
+            callback_on_step_end=counting_steps(progress, len(sigmas)),
             output_type="np",
             return_dict=False,
             **(GUIDANCE_OFF | {"guidance_scale": self.profile.sampling.guidance_scale}),

@@ -6,7 +6,7 @@ Knows diffusers and profiles; what a family's pipeline is called with stands in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -133,6 +133,16 @@ class PipelineLifter(ABC):
         if working != (height, width):
             video = functional.interpolate(video, size=(height, width), mode="bicubic", antialias=True)
         return (video.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def counting_steps(progress: Progress, steps: int) -> Callable[..., dict[str, Any]]:
+    """A pipeline's `callback_on_step_end` that tells `progress(done, steps)`."""
+
+    def step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+        progress(step + 1, steps)
+        return kwargs
+
+    return step_end
 
 
 def check_clip(clip: np.ndarray, prefix: np.ndarray | None, rules: LiftRules) -> None:

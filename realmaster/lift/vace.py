@@ -5,14 +5,13 @@ It is shown edges or depth instead of the render, so it keeps the geometry but c
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from diffusers import WanVACEPipeline
 from PIL import Image
 from torch import Tensor
 
 from realmaster.lift.lifter import Progress
+from realmaster.lift.pipeline_lifter import counting_steps
 from realmaster.lift.wan import WanLifter
 
 
@@ -34,10 +33,6 @@ class VACELifter(WanLifter):
         frames, height, width, _ = render.shape
         count = steps or self.profile.sampling.steps
 
-        def step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
-            progress(step + 1, count)
-            return kwargs
-
         kept = 0 if known is None else len(known)
         shown = render if known is None else torch.cat([known, render[kept:]])
         # White is made, black is kept as it is shown.
@@ -53,7 +48,7 @@ class VACELifter(WanLifter):
             num_inference_steps=count,
             guidance_scale=self.profile.sampling.guidance_scale,
             generator=generator,
-            callback_on_step_end=step_end,
+            callback_on_step_end=counting_steps(progress, count),
             output_type="pt",
             return_dict=False,
         )[0][0]

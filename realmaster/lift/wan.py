@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from realmaster.lift.lifter import Progress
-from realmaster.lift.pipeline_lifter import PipelineLifter
+from realmaster.lift.pipeline_lifter import PipelineLifter, counting_steps
 from realmaster.lift.profiles import Profile, Sampling
 from realmaster.lift.wan_in_context import WanInContextPipeline, WanReference
 
@@ -49,10 +49,6 @@ class WanLifter(PipelineLifter):
         sigmas = sampling.sigmas if steps is None else None
         count = len(sigmas) if sigmas else steps or sampling.steps
 
-        def step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
-            progress(step + 1, count)
-            return kwargs
-
         frames, height, width, _ = render.shape
         small = (height // self.reference_downscale, width // self.reference_downscale)
         reference = render.permute(0, 3, 1, 2)
@@ -70,7 +66,7 @@ class WanLifter(PipelineLifter):
             sigmas=sigmas,
             guidance_scale=sampling.guidance_scale,
             generator=generator,
-            callback_on_step_end=step_end,
+            callback_on_step_end=counting_steps(progress, count),
             output_type="pt",
             return_dict=False,
         )[0][0]
