@@ -16,23 +16,40 @@ NEAREST, FARTHEST = 0.5, 200.0
 """Metres that are drawn white and black; between them brightness falls with the logarithm of depth."""
 
 
+NEEDS: dict[Cue, str] = {"color": "color", "edges": "depth", "depth": "depth", "normals": "normal"}
+"""The channel that a cue is drawn from."""
+
+
+def has_cue(frame: Frame, cue: Cue) -> bool:
+    """Whether the frame has what the cue is drawn from."""
+    return NEEDS[cue] in frame.available
+
+
 def draw_cue(frame: Frame, cue: Cue) -> np.ndarray:
     """The cue of a frame, uint8 `[H, W, 3]`.
 
     color: the render. edges: white lines on black where depth breaks off or normals crease, as scribbled control
-    videos have them. depth: near is bright, far and sky are dark, as monocular estimators draw it.
+    videos have them. depth: near is bright, far and sky are dark, as monocular estimators draw it. normals: the camera
+    space's x to the right, y up and z towards the viewer as red, green and blue from -1 (0) to 1 (255), as normal maps
+    and estimators draw them; sky is black.
 
-    Raises `LiftError` when the frame has no depth to draw from.
+    Raises `LiftError` when the frame lacks what the cue is drawn from.
     """
     if cue == "color":
         return frame.color
-    if "depth" not in frame.channels:
+    if not has_cue(frame, cue):
         raise LiftError(
-            f"This model lifts from {cue} and frame {frame.index} has no depth: record with depth, or lift with "
-            "a model that takes the render."
+            f"This model lifts from {cue} and frame {frame.index} has no {NEEDS[cue]}: record with {NEEDS[cue]}, or "
+            "lift with a model that takes the render."
         )
+    if cue == "normals":
+        facing = frame.normal * np.array([1, -1, -1], np.float32)  # ours: x right, y down, z away from the viewer
+        picture = np.rint((facing + 1) * 127.5)
+        picture[~frame.normal.any(axis=-1)] = 0
+        return picture.astype(np.uint8)
     if cue == "edges":
-        picture = geometric_edges(frame.depth, frame.normal).astype(np.uint8) * 255
+        creased = frame.normal if "normal" in frame.available else None
+        picture = geometric_edges(frame.depth, creased).astype(np.uint8) * 255
     else:
         depth = np.clip(frame.depth, NEAREST, FARTHEST)  # sky is infinite
         brightness = np.log(FARTHEST / depth) / np.log(FARTHEST / NEAREST)

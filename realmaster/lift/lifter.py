@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from capture.errors import UserError
 
-Cue = Literal["color", "edges", "depth"]
+Cue = Literal["color", "edges", "depth", "normals"]
 """What a lifter is shown of a frame: the render, or a picture drawn from the geometry (`realmaster.lift.cues`)."""
 
 Progress = Callable[[int, int], None]
@@ -50,6 +50,16 @@ class LiftRules:
             raise LiftError(f"The overlap ({self.overlap} frames) must be shorter than the window ({self.window}).")
 
 
+def check_stills(anchors: Mapping[int, np.ndarray], shape: tuple[int, ...]) -> None:
+    """Raises `LiftError` unless every anchor is a uint8 picture of `shape` (height, width, 3)."""
+    for place, still in anchors.items():
+        if still.dtype != np.uint8 or still.shape != shape:
+            raise LiftError(
+                f"The anchor of frame {place} is {still.dtype} {list(still.shape)}: it must be uint8 {list(shape)}, "
+                "as its frame is."
+            )
+
+
 class Guard(BaseModel):
     """What each lifted window must keep, and how often it is tried."""
 
@@ -67,6 +77,8 @@ class Lifter(Protocol):
     rules: LiftRules
     cue: Cue
     """What it is shown of each frame."""
+    references: tuple[Cue, ...]
+    """What it can be shown of each frame beside that."""
     guard: Guard | None
     """What each window of a take must keep; None: nothing is asked."""
 
@@ -83,11 +95,16 @@ class Lifter(Protocol):
         prefix: np.ndarray | None = None,
         steps: int | None = None,
         progress: Progress | None = None,
+        *,
+        anchors: Mapping[int, np.ndarray] | None = None,
+        references: Mapping[Cue, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Lift `clip`, the frames' cues, uint8 `[T, H, W, 3]` sRGB with T up to `rules.window`, to the same shape.
 
         `prefix`, uint8 `[P, H, W, 3]`, is what the first P frames of this clip were lifted to before: they are kept,
-        and the rest goes on from them. `steps` overrides the profile's sampling steps. The same seed gives the same
-        clip. Raises `LiftError`.
+        and the rest goes on from them. `anchors`: stills, uint8 `[H, W, 3]`, that frames of the clip (place, from 0)
+        shall come close to; the model paints those frames too, so that they do not stand out. `references`: further
+        cues of the same frames, each like `clip`; any of those in `self.references`, and what is not given is done
+        without. `steps` overrides the profile's sampling steps. The same seed gives the same clip. Raises `LiftError`.
         """
         ...

@@ -13,10 +13,12 @@ import torch
 from diffusers import LTX2InContextPipeline
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceCondition
+from diffusers.pipelines.ltx2.utils import resolve_default_image_crf
 from torch import Tensor
 
 from realmaster.lift.lifter import Progress
-from realmaster.lift.pipeline_lifter import PipelineLifter, counting_steps
+from realmaster.lift.pipeline_lifter import ModelClip, PipelineLifter, counting_steps
+from realmaster.lift.profiles import Profile
 from realmaster.models import constant_prompt, patch_codec  # noqa: F401  (the embedded model's parts, loaded by name)
 
 # Without all of these a pass for audio guidance runs beside every step of the video, doubled.
@@ -40,34 +42,28 @@ class LTX2Lifter(PipelineLifter):
     pipeline_class = LTX2InContextPipeline
     size_multiple = 32
 
+    def __init__(self, profile: Profile, device: str | None = None) -> None:
+        super().__init__(profile, device)
+        encoder = self.pipeline.text_encoder
+        # The models were trained on stills compressed like video; ours without a text encoder was not.
+        self.still_crf = 0 if encoder is None else resolve_default_image_crf(encoder)
+
     def _compression(self) -> tuple[int, int]:
         return self.pipeline.vae_temporal_compression_ratio, self.pipeline.vae_spatial_compression_ratio
 
     def _sample(
-        self,
-        render: Tensor,
-        known: Tensor | None,
-        *,
-        prompt: str,
-        generator: torch.Generator,
-        steps: int | None,
-        progress: Progress,
+        self, clip: ModelClip, *, prompt: str, generator: torch.Generator, steps: int | None, progress: Progress
     ) -> Tensor:
-        conditions = None
-        if known is not None:
-            pictures = (known * 255).round().to(torch.uint8).numpy()
-            # A condition's still would be re-compressed by default; ours comes from a video already.
-            conditions = [LTX2VideoCondition(frames=pictures, index=0, strength=1.0, crf=0)]
         sigmas = self._sigmas(steps)
-
+        height, width = clip.size
         lifted = self.pipeline(
             **self._prompt(prompt),
-            reference_conditions=LTX2ReferenceCondition(render.numpy(), strength=1.0),
+            reference_conditions=[LTX2ReferenceCondition(shown.numpy()) for shown in (clip.cue, *clip.references)],
             reference_downscale_factor=self.reference_downscale,
-            conditions=conditions,
-            height=render.shape[1],
-            width=render.shape[2],
-            num_frames=len(render),
+            conditions=self._conditions(clip) or None,
+            height=height,
+            width=width,
+            num_frames=len(clip),
             frame_rate=FRAME_RATE,
             sigmas=sigmas,
             num_inference_steps=len(sigmas),
@@ -78,6 +74,25 @@ class LTX2Lifter(PipelineLifter):
             **(GUIDANCE_OFF | {"guidance_scale": self.profile.sampling.guidance_scale}),
         )[0][0]
         return torch.from_numpy(lifted)
+
+    def _conditions(self, clip: ModelClip) -> list[LTX2VideoCondition]:
+        """The known frames in the place of the first target tokens, anchors as keyframes.
+
+        A keyframe's `index` counts latent frames, of which the first shows one picture and every other `frame_step`
+        pictures; the pipeline counts back to a picture, so that a fraction names any of them.
+        """
+
+        def pictures(video: Tensor) -> np.ndarray:
+            return (video * 255).round().to(torch.uint8).numpy()
+
+        conditions = []
+        if clip.known is not None:
+            # A condition's still would be re-compressed by default; ours comes from a video already.
+            conditions.append(LTX2VideoCondition(frames=pictures(clip.known), index=0, crf=0))
+        for place, still in clip.anchors.items():
+            index = 0 if place == 0 else 1 + (place - 1) / self.rules.frame_step
+            conditions.append(LTX2VideoCondition(frames=pictures(still[None]), index=index, crf=self.still_crf))
+        return conditions
 
     def _sigmas(self, steps: int | None) -> list[float]:
         """Noise levels: the profile's, or `steps` even ones."""

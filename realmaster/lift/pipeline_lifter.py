@@ -6,8 +6,9 @@ Knows diffusers and profiles; what a family's pipeline is called with stands in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +21,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from realmaster.lift.adapters import digest, first_line, load_adapter
-from realmaster.lift.lifter import LiftError, LiftRules, Progress
+from realmaster.lift.lifter import Cue, LiftError, LiftRules, Progress, check_stills
 from realmaster.lift.profiles import Profile
+
+
+@dataclass(frozen=True)
+class ModelClip:
+    """A clip as a model takes it: pictures are float `[..., H, W, 3]` in [0, 1], of a length and size that it takes."""
+
+    cue: Tensor
+    """`[T, H, W, 3]`."""
+    references: tuple[Tensor, ...]
+    """Further cues, each of the same shape."""
+    known: Tensor | None
+    """`[P, H, W, 3]`, the first frames of the result, P = frame_step k + 1."""
+    anchors: Mapping[int, Tensor]
+    """Place -> `[H, W, 3]`, what a frame after the known ones shall come close to."""
+
+    def __len__(self) -> int:
+        return len(self.cue)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.cue.shape[1], self.cue.shape[2]
 
 
 class PipelineLifter(ABC):
@@ -36,6 +59,7 @@ class PipelineLifter(ABC):
         self.name = profile.name
         self.guard = profile.guard
         self.cue = profile.cue
+        self.references = tuple(profile.references)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # 16-bit arithmetic is slower than 32-bit on most processors.
         dtype = torch.float32 if self.device.type == "cpu" else getattr(torch, profile.dtype)
@@ -67,18 +91,29 @@ class PipelineLifter(ABC):
         prefix: np.ndarray | None = None,
         steps: int | None = None,
         progress: Progress | None = None,
+        *,
+        anchors: Mapping[int, np.ndarray] | None = None,
+        references: Mapping[Cue, np.ndarray] | None = None,
     ) -> np.ndarray:
         """See `Lifter.lift`. Pads what the model needs padded (frames by repeating the last, sides by the border)
         and cuts it off again."""
         check_clip(clip, prefix, self.rules)
+        anchors, references = anchors or {}, references or {}
+        check_stills(anchors, clip.shape[1:])
+        check_references(references, clip, self.references)
+        if outside := [place for place in anchors if not 0 <= place < len(clip)]:
+            raise LiftError(f"There is no frame {outside[0]} for an anchor in a clip of {len(clip)} frames.")
         frames, height, width, _ = clip.shape
-        known = None
-        if prefix is not None:
-            known = self._to_model(prefix[: len(prefix) - (len(prefix) - 1) % self.rules.frame_step])
+        kept = 0 if prefix is None else len(prefix)
+        asked = ModelClip(
+            cue=self._to_model(clip),
+            references=tuple(self._to_model(references[cue]) for cue in self.references if cue in references),
+            known=None if prefix is None else self._to_model(prefix[: kept - (kept - 1) % self.rules.frame_step]),
+            anchors={place: self._to_model(still[None])[0] for place, still in anchors.items() if place >= kept},
+        )
         words = (self.profile.trigger, prompt or self.profile.prompt)
         lifted = self._sample(
-            self._to_model(clip),
-            known,
+            asked,
             prompt=" ".join(word for word in words if word),
             generator=torch.Generator().manual_seed(seed),
             steps=steps,
@@ -96,19 +131,9 @@ class PipelineLifter(ABC):
 
     @abstractmethod
     def _sample(
-        self,
-        render: Tensor,
-        known: Tensor | None,
-        *,
-        prompt: str,
-        generator: torch.Generator,
-        steps: int | None,
-        progress: Progress,
+        self, clip: ModelClip, *, prompt: str, generator: torch.Generator, steps: int | None, progress: Progress
     ) -> Tensor:
-        """Lift `render`, float `[T, H, W, 3]` in [0, 1] of a length and size that the model takes, to the same.
-
-        `known`, float `[P, H, W, 3]`: the first frames of the result, P = frame_step k + 1.
-        """
+        """Lift a clip to float `[T, H, W, 3]` in [0, 1] of its length and size."""
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         scale = min(1.0, self.rules.max_side / max(height, width))
@@ -157,6 +182,18 @@ def check_clip(clip: np.ndarray, prefix: np.ndarray | None, rules: LiftRules) ->
             f"A prefix of {list(prefix.shape)} does not begin a clip of {list(clip.shape)}: "
             "it must be shorter and of one size."
         )
+
+
+def check_references(references: Mapping[Cue, np.ndarray], clip: np.ndarray, taken: tuple[Cue, ...]) -> None:
+    """Raises `LiftError` unless `references` are what a lifter that takes `taken` is given with `clip`."""
+    for cue, video in references.items():
+        if cue not in taken:
+            raise LiftError(f"This model takes no reference {cue!r}: its profile names {', '.join(taken) or 'none'}.")
+        if video.dtype != np.uint8 or video.shape != clip.shape:
+            raise LiftError(
+                f"The reference {cue} must be uint8 {list(clip.shape)}, as the clip is, "
+                f"not {video.dtype} {list(video.shape)}."
+            )
 
 
 def match_colour(lifted: np.ndarray, prefix: np.ndarray) -> np.ndarray:

@@ -65,6 +65,7 @@ class Profile(BaseModel):
     prompt: str = Field("", description="prompt where the user gives none")
     negative_prompt: str = Field("", description="what guidance leads away from; without guidance it has no effect")
     cue: Cue = Field("color", description="what the model is shown of each frame")
+    references: list[Cue] = Field([], description="further cues that the adapter was trained to see beside that one")
     trigger: str = Field("", description="word that the adapter was trained with; put before every prompt")
     window: int = Field(121, ge=1, description="frames lifted in one piece")
     overlap: int = Field(9, ge=0, description="frames that a window takes over from the one before")

@@ -6,11 +6,12 @@ the lift's folder until the video is whole.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from capture.frame import Frame
 from capture.pictures import tile
 from capture.take import Take
 from capture.video import write_video
-from realmaster.lift.cues import draw_cue
+from realmaster.lift.cues import draw_cue, has_cue
 from realmaster.lift.guard import guarded
-from realmaster.lift.lifter import Lifter, LiftError, Progress
-from realmaster.lift.windows import Window, count_windows, lift_windows
+from realmaster.lift.lifter import Lifter, LiftError, Progress, check_stills
+from realmaster.lift.windows import Shown, Window, count_windows, lift_windows
 from realmaster.measure import Scorer
 
 JOB = "job.json"
@@ -42,9 +43,12 @@ def lift_take(
     seed: int = 0,
     steps: int | None = None,
     progress: Progress | None = None,
+    anchors: Mapping[int, np.ndarray] | None = None,
 ) -> dict:
     """Lift frames `[a, b)` of `take` (default: all) into the folder `out`: `lifted.mp4` at the take's own times,
     `report.json`, and stills. Returns the report.
+
+    `anchors`: enhanced stills, uint8 `[H, W, 3]`, by the index of their frame in the take; see `Lifter.lift`.
 
     When `out` holds an unfinished lift of the same job, it is gone on with; one of another job is refused. A cut in
     the take (flag `cut`) starts afresh. Windows that lost the geometry are tried again where the lifter has a guard.
@@ -60,22 +64,39 @@ def lift_take(
     times, sizes, cut_marks = zip(*((frame.time, frame.shape, "cut" in frame.flags) for frame in chosen), strict=True)
     cuts = [place for place, cut in enumerate(cut_marks) if cut]
     if len(set(sizes)) > 1:
-        shown = " and ".join(f"{width}x{height}" for height, width in sorted(set(sizes)))
-        raise LiftError(f"Frames {first}:{last} are of several sizes ({shown}): lift a part of one size with --frames.")
-    store = _WindowStore(out, lift_job(take, lifter, (first, last), prompt, seed, steps))
+        several = " and ".join(f"{width}x{height}" for height, width in sorted(set(sizes)))
+        raise LiftError(
+            f"Frames {first}:{last} are of several sizes ({several}): lift a part of one size with --frames."
+        )
+    anchors = dict(anchors or {})
+    if outside := sorted(set(anchors) - set(range(first, last))):
+        raise LiftError(f"There is an anchor for frame {outside[0]}, but frames {first}:{last} are lifted.")
+    check_stills(anchors, (*sizes[0], 3))
+    references = [cue for cue in lifter.references if has_cue(chosen[0], cue)]
+    store = _WindowStore(out, lift_job(take, lifter, (first, last), prompt, seed, steps, anchors))
     stills = sorted({0, (last - first) // 2, last - first - 1})
     scorer = Scorer()
     under_way: deque[Frame] = deque()  # read, not yet lifted: a frame is decoded once
     attempts: list[dict[str, Any]] = []
 
-    def cues() -> Iterator[np.ndarray]:
-        for frame in chosen:
+    def shown() -> Iterator[Shown]:
+        for place, frame in enumerate(chosen, first):
             under_way.append(frame)
-            yield draw_cue(frame, lifter.cue)
+            further = {cue: draw_cue(frame, cue) for cue in references}
+            yield Shown(draw_cue(frame, lifter.cue), further, anchors.get(place))
 
     def lift_window(window: Window, step: Progress) -> np.ndarray:
         def lift(seed: int) -> np.ndarray:
-            return lifter.lift(window.frames, prompt, seed, window.prefix, steps, step)
+            return lifter.lift(
+                window.frames,
+                prompt,
+                seed,
+                window.prefix,
+                steps,
+                step,
+                anchors=window.anchors,
+                references=window.references,
+            )
 
         done = store.load(window)
         if done is None:
@@ -88,7 +109,7 @@ def lift_take(
         return pictures
 
     def lifted() -> Iterator[np.ndarray]:
-        pictures = lift_windows(lifter.rules, cues(), lift_window, total=last - first, progress=progress, cuts=cuts)
+        pictures = lift_windows(lifter.rules, shown(), lift_window, total=last - first, progress=progress, cuts=cuts)
         for index, picture in enumerate(pictures):
             frame = under_way.popleft()
             scorer.add(frame, picture)
@@ -102,6 +123,8 @@ def lift_take(
     report = {
         "model": lifter.name,
         "cue": lifter.cue,
+        "references": references,
+        "anchors": sorted(anchors),
         "prompt": prompt,
         "seed": seed,
         "steps": steps,
@@ -124,10 +147,23 @@ def lift_take(
 
 
 def lift_job(
-    take: Take, lifter: Lifter, frames: tuple[int, int], prompt: str = "", seed: int = 0, steps: int | None = None
+    take: Take,
+    lifter: Lifter,
+    frames: tuple[int, int],
+    prompt: str = "",
+    seed: int = 0,
+    steps: int | None = None,
+    anchors: Mapping[int, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """What a lift is a lift of, as plain values: lifts of equal jobs are equal."""
-    asked = {"take": take.manifest["id"], "frames": list(frames), "prompt": prompt, "seed": seed, "steps": steps}
+    asked = {
+        "take": take.manifest["id"],
+        "frames": list(frames),
+        "prompt": prompt,
+        "seed": seed,
+        "steps": steps,
+        "anchors": {place: hashlib.sha256(still.tobytes()).hexdigest() for place, still in (anchors or {}).items()},
+    }
     guard = None if lifter.guard is None else lifter.guard.model_dump()
     return json.loads(json.dumps(asked | {"lifter": lifter.settings, "guard": guard}))
 

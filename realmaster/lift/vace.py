@@ -10,8 +10,9 @@ from diffusers import WanVACEPipeline
 from PIL import Image
 from torch import Tensor
 
-from realmaster.lift.lifter import Progress
-from realmaster.lift.pipeline_lifter import counting_steps
+from realmaster.lift.lifter import LiftError, Progress
+from realmaster.lift.pipeline_lifter import ModelClip, counting_steps
+from realmaster.lift.profiles import Profile
 from realmaster.lift.wan import WanLifter
 
 
@@ -20,23 +21,22 @@ class VACELifter(WanLifter):
 
     pipeline_class = WanVACEPipeline
 
-    def _sample(
-        self,
-        render: Tensor,
-        known: Tensor | None,
-        *,
-        prompt: str,
-        generator: torch.Generator,
-        steps: int | None,
-        progress: Progress,
-    ) -> Tensor:
-        frames, height, width, _ = render.shape
-        count = steps or self.profile.sampling.steps
+    def __init__(self, profile: Profile, device: str | None = None) -> None:
+        if profile.references:
+            raise LiftError(f"A VACE model is shown one cue: leave the references out of profile {profile.name}.")
+        super().__init__(profile, device)
 
-        kept = 0 if known is None else len(known)
-        shown = render if known is None else torch.cat([known, render[kept:]])
+    def _sample(
+        self, clip: ModelClip, *, prompt: str, generator: torch.Generator, steps: int | None, progress: Progress
+    ) -> Tensor:
+        count = steps or self.profile.sampling.steps
+        height, width = clip.size
+        kept = dict(enumerate(() if clip.known is None else clip.known)) | dict(clip.anchors)
+        shown = clip.cue.clone()
+        for place, picture in kept.items():
+            shown[place] = picture
         # White is made, black is kept as it is shown.
-        mask = [Image.new("L", (width, height), 0 if place < kept else 255) for place in range(frames)]
+        mask = [Image.new("L", (width, height), 0 if place in kept else 255) for place in range(len(clip))]
         lifted = self.pipeline(
             prompt,
             negative_prompt=self.profile.negative_prompt,
@@ -44,7 +44,7 @@ class VACELifter(WanLifter):
             mask=mask,
             height=height,
             width=width,
-            num_frames=frames,
+            num_frames=len(clip),
             num_inference_steps=count,
             guidance_scale=self.profile.sampling.guidance_scale,
             generator=generator,

@@ -13,8 +13,8 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCM
 from torch import Tensor
 from torch.nn import functional
 
-from realmaster.lift.lifter import Progress
-from realmaster.lift.pipeline_lifter import PipelineLifter, counting_steps
+from realmaster.lift.lifter import LiftError, Progress
+from realmaster.lift.pipeline_lifter import ModelClip, PipelineLifter, counting_steps
 from realmaster.lift.profiles import Profile, Sampling
 from realmaster.lift.wan_in_context import WanInContextPipeline, WanReference
 
@@ -36,32 +36,21 @@ class WanLifter(PipelineLifter):
         return self.pipeline.vae_scale_factor_temporal, self.pipeline.vae_scale_factor_spatial
 
     def _sample(
-        self,
-        render: Tensor,
-        known: Tensor | None,
-        *,
-        prompt: str,
-        generator: torch.Generator,
-        steps: int | None,
-        progress: Progress,
+        self, clip: ModelClip, *, prompt: str, generator: torch.Generator, steps: int | None, progress: Progress
     ) -> Tensor:
         sampling = self.profile.sampling
         sigmas = sampling.sigmas if steps is None else None
         count = len(sigmas) if sigmas else steps or sampling.steps
-
-        frames, height, width, _ = render.shape
-        small = (height // self.reference_downscale, width // self.reference_downscale)
-        reference = render.permute(0, 3, 1, 2)
-        if small != (height, width):
-            reference = functional.interpolate(reference, size=small, mode="bicubic", antialias=True).clamp(0, 1)
+        height, width = clip.size
+        prefix = self._prefix(clip)
         lifted = self.pipeline(
             prompt,
             negative_prompt=self.profile.negative_prompt,
-            references=[WanReference(reference, self.reference_downscale)],
-            prefix=None if known is None else known.permute(0, 3, 1, 2),
+            references=[self._reference(shown) for shown in (clip.cue, *clip.references)],
+            prefix=None if prefix is None else prefix.permute(0, 3, 1, 2),
             height=height,
             width=width,
-            num_frames=frames,
+            num_frames=len(clip),
             num_inference_steps=count,
             sigmas=sigmas,
             guidance_scale=sampling.guidance_scale,
@@ -71,6 +60,25 @@ class WanLifter(PipelineLifter):
             return_dict=False,
         )[0][0]
         return lifted.float().cpu().permute(0, 2, 3, 1)
+
+    def _prefix(self, clip: ModelClip) -> Tensor | None:
+        """The known frames, or an anchor in the place of the first: for others the model has no tokens."""
+        later = [place for place in clip.anchors if place > 0]
+        if later:
+            raise LiftError(
+                f"The Wan models in context take an anchor at the first frame only, not at frame {later[0]}: "
+                "leave it out, or lift with an LTX-2 or VACE model."
+            )
+        return clip.anchors[0][None] if 0 in clip.anchors else clip.known
+
+    def _reference(self, video: Tensor) -> WanReference:
+        """`video` `[T, H, W, 3]` at the size that the adapter was trained with."""
+        _, height, width, _ = video.shape
+        small = (height // self.reference_downscale, width // self.reference_downscale)
+        reference = video.permute(0, 3, 1, 2)
+        if small != (height, width):
+            reference = functional.interpolate(reference, size=small, mode="bicubic", antialias=True).clamp(0, 1)
+        return WanReference(reference, self.reference_downscale)
 
 
 def scheduler(given: Any, sampling: Sampling) -> Any:

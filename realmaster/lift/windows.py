@@ -6,12 +6,24 @@ the engine's render bounds the drift. After a cut nothing is carried on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from realmaster.lift.lifter import Lifter, LiftRules, Progress
+from realmaster.lift.lifter import Cue, Lifter, LiftRules, Progress
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a lifter is shown of one frame."""
+
+    picture: np.ndarray
+    """Its cue, uint8 `[H, W, 3]`."""
+    references: Mapping[Cue, np.ndarray] = field(default_factory=dict)
+    """Further cues of it, each of the same shape; the same ones for every frame of a clip."""
+    anchor: np.ndarray | None = None
+    """What it shall come close to, of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,10 @@ class Window:
     """uint8 `[T, H, W, 3]`, those of the prefix first."""
     prefix: np.ndarray | None
     """uint8 `[P, H, W, 3]`, P < T: what the first P frames were lifted to before."""
+    references: Mapping[Cue, np.ndarray] = field(default_factory=dict)
+    """Further cues of the frames, each uint8 `[T, H, W, 3]`."""
+    anchors: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """Place in `frames` -> uint8 `[H, W, 3]`."""
 
     @property
     def kept(self) -> int:
@@ -60,26 +76,33 @@ def lift_long(
     def lift(window: Window, step: Progress) -> np.ndarray:
         return lifter.lift(window.frames, prompt, seed, window.prefix, steps, step)
 
-    return lift_windows(lifter.rules, frames, lift, total=total, progress=progress, cuts=cuts)
+    return lift_windows(lifter.rules, map(Shown, frames), lift, total=total, progress=progress, cuts=cuts)
 
 
 def lift_windows(
     rules: LiftRules,
-    frames: Iterable[np.ndarray],
+    frames: Iterable[Shown],
     lift: LiftWindow,
     *,
     total: int | None = None,
     progress: Progress | None = None,
     cuts: Collection[int] = (),
 ) -> Iterator[np.ndarray]:
-    """As `lift_long`, with `lift` for what is done with a window."""
+    """As `lift_long`, for all that can be shown of a frame, with `lift` for what is done with a window."""
     prefix: np.ndarray | None = None
-    waiting: list[np.ndarray] = []
+    waiting: list[Shown] = []
     index = done = 0
 
     def flush() -> Iterator[np.ndarray]:
         nonlocal prefix, waiting, index, done
-        window = Window(index, done, np.stack(waiting), prefix)
+        window = Window(
+            index,
+            done,
+            np.stack([shown.picture for shown in waiting]),
+            prefix,
+            {cue: np.stack([shown.references[cue] for shown in waiting]) for cue in waiting[0].references},
+            {place: shown.anchor for place, shown in enumerate(waiting) if shown.anchor is not None},
+        )
 
         def window_progress(step: int, of: int) -> None:
             if progress is not None:

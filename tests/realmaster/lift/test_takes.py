@@ -16,7 +16,8 @@ from capture.frame import Channel, Descriptor, Frame
 from capture.take import Take, TakeWriter
 from capture.video import read_video
 from realmaster.lift import LiftError, LiftRules, lift_take, load_lifter
-from realmaster.lift.lifter import Guard
+from realmaster.lift.cues import draw_cue
+from realmaster.lift.lifter import Cue, Guard
 from tests.realmaster.lift.tiny_wan import save_tiny_wan
 
 SIZE = (32, 48)
@@ -33,18 +34,25 @@ class Brighter:
     cue = "color"
 
     def __init__(
-        self, window: int = 9, overlap: int = 5, guard: Guard | None = None, stop_at: int | None = None
+        self,
+        window: int = 9,
+        overlap: int = 5,
+        guard: Guard | None = None,
+        stop_at: int | None = None,
+        references: tuple[Cue, ...] = (),
     ) -> None:
+        self.references = references
         self.rules = LiftRules(window=window, overlap=overlap, frame_step=4, size_multiple=16, max_side=64)
         self.guard = guard
         self.settings = {"window": window, "overlap": overlap}
         self.calls: list[dict[str, Any]] = []
         self._stop_at = stop_at
 
-    def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None):
+    def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None, *, anchors=(), references=()):
         if self._stop_at is not None and len(self.calls) == self._stop_at:
             raise Stopped
-        self.calls.append({"seed": seed, "frames": len(clip), "prefix": prefix})
+        given = {"anchors": dict(anchors), "references": dict(references)}
+        self.calls.append({"seed": seed, "frames": len(clip), "prefix": prefix, "clip": clip, **given})
         lifted = clip + np.uint8(20) if prefix is None else clip + np.uint8(prefix.mean() / 10)
         if prefix is not None:
             lifted[: len(prefix)] = prefix
@@ -161,8 +169,8 @@ class Blurring(Brighter):
         super().__init__(guard=guard)
         self._good = good
 
-    def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None):
-        lifted = super().lift(clip, prompt, seed, prefix, steps, progress)
+    def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None, **given):
+        lifted = super().lift(clip, prompt, seed, prefix, steps, progress, **given)
         if self._good(seed):
             edges = np.zeros(SIZE, bool)
             edges[8:24, 12:30] = True
@@ -194,6 +202,42 @@ def test_without_depth_the_guard_says_that_it_is_off(record: Callable[..., Take]
     lifter = Brighter(guard=Guard(attempts=3))
     report = lift_take(record(9, depth=False), tmp_path / "out", lifter)
     assert report["guard"] == "off: the take has no depth" and len(lifter.calls) == 1
+
+
+def test_anchors_reach_the_windows_that_hold_their_frames(record: Callable[..., Take], tmp_path: Path) -> None:
+    lifter, stills = Brighter(), {2: picture(2) + 9, 16: picture(16) + 9}
+    report = lift_take(record(23), tmp_path / "out", lifter, frames=(1, 23), anchors=stills)
+    assert report["anchors"] == [2, 16]
+    # Windows of nine that share five: they begin at frames 1, 5, 9, 13 and 17.
+    assert [sorted(call["anchors"]) for call in lifter.calls] == [[1], [], [7], [3], []]
+    assert all(
+        np.array_equal(still, call["clip"][at] + 9) for call in lifter.calls for at, still in call["anchors"].items()
+    )
+
+
+def test_an_anchor_that_has_no_frame_or_another_size_is_one_sentence(
+    record: Callable[..., Take], tmp_path: Path
+) -> None:
+    take = record(9)
+    with pytest.raises(LiftError, match="anchor for frame 7, but frames 0:6"):
+        lift_take(take, tmp_path / "out", Brighter(), frames=(0, 6), anchors={7: picture(7)})
+    with pytest.raises(LiftError, match=r"anchor of frame 3 is uint8 \[16, 48, 3\]"):
+        lift_take(take, tmp_path / "out", Brighter(), anchors={3: picture(3)[:16]})
+
+
+def test_references_are_drawn_from_the_same_frames_where_the_take_has_them(
+    record: Callable[..., Take], tmp_path: Path
+) -> None:
+    lifter, take = Brighter(references=("depth", "normals")), record(13)
+    report = lift_take(take, tmp_path / "out", lifter)
+    assert report["references"] == ["depth", "normals"]
+    for start, call in zip((0, 4), lifter.calls, strict=True):
+        for cue, video in call["references"].items():
+            assert np.array_equal(video, [draw_cue(take[start + i], cue) for i in range(call["frames"])])
+    shutil.rmtree(tmp_path / "take")
+    without = Brighter(references=("depth", "normals"))
+    report = lift_take(record(9, depth=False), tmp_path / "bare", without)
+    assert report["references"] == [] and without.calls[0]["references"] == {}
 
 
 def test_a_real_model_goes_on_to_the_same_file(record: Callable[..., Take], tmp_path: Path) -> None:

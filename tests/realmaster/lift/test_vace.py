@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -33,10 +36,10 @@ def test_any_length_and_size_comes_back_as_it_went_in(lifter: VACELifter, frames
     assert lifter.lift(clip, steps=1).shape == clip.shape
 
 
-def test_it_is_told_what_to_keep_and_what_to_make(
-    lifter: VACELifter, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = {}
+@pytest.fixture
+def seen(lifter: VACELifter, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The control video and the masks that the pipeline is given."""
+    seen: dict[str, Any] = {}
     prepare = lifter.pipeline.preprocess_conditions
 
     def spy(video, mask, *args, **kwargs):
@@ -45,11 +48,32 @@ def test_it_is_told_what_to_keep_and_what_to_make(
         return prepare(video, mask, *args, **kwargs)
 
     monkeypatch.setattr(lifter.pipeline, "preprocess_conditions", spy)
+    return seen
+
+
+def test_it_is_told_what_to_keep_and_what_to_make(lifter: VACELifter, clip: np.ndarray, seen: dict[str, Any]) -> None:
     prefix = 255 - clip[:5]
     lifted = lifter.lift(clip, steps=1, prefix=prefix)
     assert np.array_equal(lifted[:5], prefix)
     assert np.array_equal(seen["video"], np.concatenate([prefix, clip[5:]]))
     assert [sorted(np.unique(mask)) for mask in seen["mask"]] == [[0]] * 5 + [[255]] * 4
+
+
+def test_anchors_are_kept_and_the_cues_between_them_made(
+    lifter: VACELifter, clip: np.ndarray, seen: dict[str, Any]
+) -> None:
+    first, last = 255 - clip[0], 255 - clip[8]
+    lifted = lifter.lift(clip, steps=1, anchors={0: first, 8: last})
+    assert lifted.shape == clip.shape
+    assert np.array_equal(seen["video"], np.stack([first, *clip[1:8], last]))
+    assert [sorted(np.unique(mask)) for mask in seen["mask"]] == [[0]] + [[255]] * 7 + [[0]]
+
+
+def test_it_is_shown_one_cue(lifter: VACELifter, tmp_path: Path) -> None:
+    profile = tmp_path / "two.toml"
+    profile.write_text(f'base = "{Path(lifter.profile.base).as_posix()}"\ncue = "edges"\nreferences = ["depth"]\n')
+    with pytest.raises(LiftError, match="shown one cue"):
+        load_lifter(profile)
 
 
 def test_progress_counts_steps(lifter: VACELifter, clip: np.ndarray) -> None:
@@ -61,12 +85,14 @@ def test_progress_counts_steps(lifter: VACELifter, clip: np.ndarray) -> None:
 # -- cues
 
 
-def frame(depth: np.ndarray | None) -> Frame:
-    color = np.zeros((24, 32, 3), np.uint8)
+def frame(depth: np.ndarray | None, normal: np.ndarray | None = None) -> Frame:
+    color = np.zeros((24, 32, 3), np.uint8) if normal is None else np.zeros(normal.shape, np.uint8)
     channels = {"color": Channel(Descriptor("color", "uint8", color.shape), color, 0)}
     if depth is not None:
         channels["depth"] = Channel(Descriptor("depth", "float32", depth.shape), depth, 0)
-    camera = Camera.from_vertical_fov(np.eye(4), 1.0, 32, 24)
+    if normal is not None:
+        channels["normal"] = Channel(Descriptor("normal", "float32", normal.shape), normal, 0)
+    camera = Camera.from_vertical_fov(np.eye(4), 1.0, color.shape[1], color.shape[0])
     return Frame(index=0, serial=0, time=0.0, camera=camera, channels=channels, conventions=Conventions())
 
 
@@ -84,6 +110,14 @@ def test_depth_is_drawn_near_bright_far_dark_on_one_scale() -> None:
     cue = draw_cue(frame(depth), "depth")[0, :, 0]
     assert cue[0] == 0 and cue[31] == 255
     assert cue[8] == round(255 * np.log(2) / np.log(400)) and abs(int(cue[20]) - 255 / 2) < 1
+
+
+def test_normals_are_drawn_as_normal_maps_are() -> None:
+    """A wall that faces the viewer is light blue, the ground green, a wall to the right (facing left) dark in red."""
+    normal = np.zeros((4, 4, 3), np.float32)
+    normal[0], normal[1], normal[2] = (0, 0, -1), (0, -1, 0), (-1, 0, 0)
+    drawn = draw_cue(frame(None, normal), "normals")
+    assert drawn[:, 0].tolist() == [[128, 128, 255], [128, 255, 128], [0, 128, 128], [0, 0, 0]]
 
 
 def test_without_depth_there_is_no_cue() -> None:

@@ -128,6 +128,31 @@ def test_the_prefix_is_kept_and_windows_chain(lifter: WanLifter, clip: np.ndarra
     assert long.shape == (18, *clip.shape[1:])
 
 
+def test_an_anchor_at_the_first_frame_is_a_prefix_and_no_other_is_taken(
+    lifter: WanLifter, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    encode = lifter.pipeline.encode_video
+    monkeypatch.setattr(lifter.pipeline, "encode_video", lambda video: given.append(video) or encode(video))
+    lifter.lift(clip, anchors={0: 255 - clip[0]})
+    reference, prefix = given
+    assert np.array_equal((prefix * 255).round().byte().permute(0, 2, 3, 1)[0], 255 - clip[0]) and len(reference) == 9
+    with pytest.raises(LiftError, match="first frame only, not at frame 8"):
+        lifter.lift(clip, anchors={8: clip[8]})
+
+
+def test_further_references_stand_beside_the_render(folder: Path, clip: np.ndarray) -> None:
+    path = profile(folder, "shown", sigmas=[1.0])
+    path.write_text('references = ["depth"]\n' + path.read_text())
+    lifter, tokens = load_lifter(path), []
+    handle = lifter.pipeline.transformer.blocks[0].register_forward_pre_hook(
+        lambda module, args: tokens.append(args[0].shape[1])
+    )
+    usual, shown = lifter.lift(clip), lifter.lift(clip, references={"depth": 255 - clip})
+    handle.remove()
+    assert tokens == [2 * 18, 3 * 18] and usual.shape == shown.shape
+
+
 @pytest.mark.parametrize("keys", [trainer_keys, diffusers_keys])
 def test_an_adapter_changes_the_lift_and_weight_zero_does_not(
     keys: Callable[[], Weights], fast: Path, lifter: WanLifter, clip: np.ndarray, tmp_path: Path

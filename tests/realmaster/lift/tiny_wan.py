@@ -53,7 +53,7 @@ def save_tiny_wan(folder: Path, experts: int = 1, seed: int = 0) -> Path:
     return folder
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
+def byte_tokenizer(padding_side: str = "right") -> PreTrainedTokenizerFast:
     """One token a byte: a vocabulary that needs no training."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
     vocabulary = {token: i for i, token in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}
@@ -65,7 +65,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>",
-        model_max_length=512, padding_side="right",
+        model_max_length=512, padding_side=padding_side,
     )  # fmt: skip
 
 
