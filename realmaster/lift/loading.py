@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from realmaster.lift.lifter import Lifter
-from realmaster.lift.profiles import check_paths, family_of, load_profile
+from realmaster.lift.profiles import Profile, check_paths, family_of, load_profile
+
+if TYPE_CHECKING:
+    from realmaster.lift.pipeline_lifter import PipelineLifter
 
 
 def load_lifter(model: str | Path = "embedded", lora: str | None = None, device: str | None = None) -> Lifter:
@@ -17,6 +21,11 @@ def load_lifter(model: str | Path = "embedded", lora: str | None = None, device:
     profile = load_profile(model)
     if lora is not None:
         profile.adapter = None if lora == "none" else lora
+    return lifter_of(profile, device)
+
+
+def lifter_of(profile: Profile, device: str | None = None) -> PipelineLifter:
+    """As `load_lifter`, from the profile itself."""
     check_paths(profile)  # at once, not after the pipeline has loaded
     # Families are imported when asked for: each brings its pipeline's imports with it.
     family = family_of(profile)

@@ -55,16 +55,20 @@ class PipelineLifter(ABC):
     """Width and height that the pipeline takes are multiples of this."""
 
     def __init__(self, profile: Profile, device: str | None = None) -> None:
-        self.profile = profile
-        self.name = profile.name
-        self.guard = profile.guard
-        self.cue = profile.cue
-        self.references = tuple(profile.references)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # 16-bit arithmetic is slower than 32-bit on most processors.
         dtype = torch.float32 if self.device.type == "cpu" else getattr(torch, profile.dtype)
         self.pipeline = load_pipeline(self.pipeline_class, profile, dtype).to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
+        self.adapt(profile)
+
+    def adapt(self, profile: Profile) -> None:
+        """Lift as a profile of the same base says, with its adapter if it has one. Raises `LiftError`."""
+        self.profile = profile
+        self.name = profile.name
+        self.guard = profile.guard
+        self.cue = profile.cue
+        self.references = tuple(profile.references)
         self.reference_downscale = load_adapter(self.pipeline, profile)
         step, spatial = self._compression()
         self.rules = LiftRules(
@@ -79,7 +83,7 @@ class PipelineLifter(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """See `Lifter.settings`."""
-        profile = self.profile.model_dump(exclude={"name", "description", "licence", "guard"})
+        profile = self.profile.model_dump(exclude={"name", "description", "licence", "guard", "training"})
         return {**profile, "adapter_digest": digest(self.profile.adapter), "device": self.device.type}
 
     @torch.inference_mode()

@@ -50,6 +50,15 @@ class Sampling(BaseModel):
         return self
 
 
+class Training(BaseModel):
+    """What adapters for a distilled base are trained on: the model that it was distilled from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base: str = Field(description="folder in diffusers layout (relative to the profile) or a hub id")
+    sampling: Sampling = Field(Sampling(steps=30, guidance_scale=3.0), description="how that model samples")
+
+
 class Profile(BaseModel):
     """How a lifter is set up."""
 
@@ -72,6 +81,7 @@ class Profile(BaseModel):
     max_side: int = Field(1280, ge=64, description="longer side at which the model works, in pixels")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     sampling: Sampling = Sampling()
+    training: Training | None = Field(None, description="where another base is trained on than lifted with")
     guard: Guard | None = Field(None, description="without it no window is judged before the next")
 
 
@@ -166,6 +176,8 @@ def _read(path: Path) -> Profile:
     profile.base = resolve(path.parent, profile.base)
     if profile.adapter:
         profile.adapter = resolve(path.parent, profile.adapter)
+    if profile.training:
+        profile.training.base = resolve(path.parent, profile.training.base)
     return profile
 
 
