@@ -16,6 +16,10 @@ constexpr std::size_t most_parts_kept = 40;  // more than any message has: the d
 
 }  // namespace
 
+Link::Link() = default;
+
+Link::~Link() { shut(); }
+
 std::string Link::open(const std::string& endpoint) {
     context_ = zmq_ctx_new();
     socket_ = context_ ? zmq_socket(context_, ZMQ_DEALER) : nullptr;

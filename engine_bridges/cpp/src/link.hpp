@@ -1,10 +1,12 @@
 // The connection to the daemon: one ZeroMQ DEALER socket, what its monitor tells, and a bell to wake who waits for both.
 //
 // Works on message parts as bytes; knows nothing of what they say. All methods but `wake` belong to one thread.
+// link.cpp has it from libzmq; on Windows link_windows.cpp speaks ZeroMQ's protocol itself.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -20,8 +22,8 @@ public:
         std::size_t size;
     };
 
-    Link() = default;
-    ~Link() { shut(); }
+    Link();
+    ~Link();
 
     /// Connects, now or whenever somebody listens at `endpoint`; an empty text, or why there are no sockets.
     std::string open(const std::string& endpoint);
@@ -47,6 +49,10 @@ public:
     Link& operator=(const Link&) = delete;
 
 private:
+#ifdef _WIN32
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+#else
     void* context_ = nullptr;
     void* socket_ = nullptr;
     void* monitor_ = nullptr;
@@ -54,6 +60,7 @@ private:
     std::mutex rope_mutex_;
     void* rope_ = nullptr;  // by what it rings; under rope_mutex_
     std::atomic<bool> rung_{false};
+#endif
 };
 
 }  // namespace realmaster

@@ -16,7 +16,6 @@
 #include <mutex>
 #include <new>
 #include <random>
-#include <thread>
 #include <utility>
 
 #ifndef _WIN32
@@ -27,6 +26,7 @@
 #include "connection.hpp"
 #include "link.hpp"
 #include "shared_memory.hpp"
+#include "thread.hpp"
 #include "wire.hpp"
 
 namespace realmaster {
@@ -39,6 +39,7 @@ constexpr double never = std::numeric_limits<double>::infinity();
 constexpr double token_seconds = 3;      // a daemon that has just started may not have written its file yet
 constexpr double retry_seconds = 5;      // live: after a refusal, until the next hello
 constexpr double stall_seconds = 120;    // lossless: how long a daemon that is there may return no credit
+constexpr double close_grace_seconds = 5;  // for the worker to end after the time to close is over
 constexpr std::size_t most_waiting = 256;  // events not yet sent, and controls not yet asked for
 constexpr std::size_t alignment = 64;
 
@@ -207,7 +208,7 @@ struct Sender::Impl {
     double alone_since_ = now();
     double blocked_since_ = never;  // since when a lossless frame has been waiting
 
-    std::thread thread_;
+    Thread thread_;
 };
 
 // -- frames, in the caller's hands
@@ -302,7 +303,7 @@ Sender::Impl::Impl(Session session, Options options) : session_(std::move(sessio
     pthread_sigmask(SIG_SETMASK, &all, &before);
 #endif
     try {
-        thread_ = std::thread([this] { run(); });
+        thread_ = Thread([this] { run(); });
     } catch (const std::exception& error) {
         fail(std::string("The sender's thread cannot be started: ") + error.what() + ".");
     }
@@ -418,7 +419,10 @@ std::optional<Goodbye> Sender::Impl::close(double timeout) {
     lock.unlock();
     link_.wake();
     lock.lock();
-    if (thread_.joinable()) ended_.wait(lock, [this] { return done_; });
+    if (thread_.joinable()) {
+        // With a bound: on Windows the worker may wait for a lock of the system that the caller holds.
+        ended_.wait_for(lock, std::chrono::duration<double>(std::min(timeout, 1e6) + close_grace_seconds), [this] { return done_; });
+    }
     return goodbye_;
 }
 

@@ -19,14 +19,38 @@ namespace {
 
 constexpr std::size_t page = 4096, key_bytes = 32;
 
+/// Whether it has the form /proc/PID/fd/N: whoever offers must not make us open just anything.
+[[maybe_unused]] bool is_process_file(const std::string& name) {
+    int process = 0, number = 0, end = 0;
+    return std::sscanf(name.c_str(), "/proc/%9d/fd/%9d%n", &process, &number, &end) == 2 &&
+           static_cast<std::size_t>(end) == name.size();
+}
+
+#ifdef _WIN32
+/// The memory of that name, as Windows shares it; or, under Wine, as the Linux around it does.
+HANDLE open_section(const std::string& name, std::size_t size) {
+    if (name.rfind("Local\\", 0) == 0) return OpenFileMappingA(FILE_MAP_READ | FILE_MAP_WRITE, FALSE, name.c_str());
+    const HANDLE file = CreateFileA(("\\\\?\\unix" + name).c_str(), GENERIC_READ | GENERIC_WRITE,
+                                    FILE_SHARE_READ | FILE_SHARE_WRITE, nullptr, OPEN_EXISTING, 0, nullptr);
+    if (file == INVALID_HANDLE_VALUE) return nullptr;
+    LARGE_INTEGER bytes{};
+    const bool fits = GetFileType(file) == FILE_TYPE_DISK && GetFileSizeEx(file, &bytes) &&
+                      static_cast<std::uint64_t>(bytes.QuadPart) == size;
+    const HANDLE section = fits ? CreateFileMappingA(file, nullptr, PAGE_READWRITE, 0, 0, nullptr) : nullptr;
+    CloseHandle(file);
+    return section;
+}
+#endif
+
 /// The whole mapping, or nullptr and the reason.
 void* map([[maybe_unused]] const std::string& name, [[maybe_unused]] std::size_t size, std::string& problem) {
 #ifdef _WIN32
-    if (name.rfind("Local\\", 0) != 0) {
+    const bool under_wine = GetProcAddress(GetModuleHandleA("ntdll.dll"), "wine_get_version") != nullptr;
+    if (name.rfind("Local\\", 0) != 0 && !(under_wine && is_process_file(name))) {
         problem = "its name is not one of this system";
         return nullptr;
     }
-    HANDLE section = OpenFileMappingA(FILE_MAP_READ | FILE_MAP_WRITE, FALSE, name.c_str());
+    const HANDLE section = open_section(name, size);
     if (section == nullptr) {
         problem = "it is not there";
         return nullptr;
@@ -36,10 +60,7 @@ void* map([[maybe_unused]] const std::string& name, [[maybe_unused]] std::size_t
     if (address == nullptr) problem = "it cannot be mapped";
     return address;
 #elif defined(__linux__)
-    // Whoever offers must not make us open just anything.
-    int process = 0, number = 0, end = 0;
-    if (std::sscanf(name.c_str(), "/proc/%9d/fd/%9d%n", &process, &number, &end) != 2 ||
-        static_cast<std::size_t>(end) != name.size()) {
+    if (!is_process_file(name)) {
         problem = "its name is not one of this system";
         return nullptr;
     }

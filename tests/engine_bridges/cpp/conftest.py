@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import engine_bridges
+from tests.engine_bridges import wine
 
 SOURCE = Path(engine_bridges.__file__).parent / "cpp"
 
@@ -30,9 +31,27 @@ def build(folder: Path, *options: str, source: Path = SOURCE, target: str = "all
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with realmaster_vectors, realmaster_stream and librealmaster_sender.a."""
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with realmaster_vectors, realmaster_stream and librealmaster_sender.a, for this system."""
     return build(tmp_path_factory.mktemp("cpp"), "-DREALMASTER_TESTS=ON")
+
+
+@pytest.fixture(scope="session")
+def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with realmaster_vectors and realmaster_stream, which are built for Windows and run by Wine."""
+    wine.wine()
+    folder = tmp_path_factory.mktemp("windows")
+    built = wine.build(SOURCE, folder / "build", "-DREALMASTER_TESTS=ON")
+    variables = wine.environment()
+    for name in ("realmaster_vectors", "realmaster_stream"):
+        wine.script(built / f"{name}.exe", folder / name, variables)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["native", "windows"])
+def programs(request: pytest.FixtureRequest) -> Path:
+    """Folder with realmaster_vectors and realmaster_stream."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

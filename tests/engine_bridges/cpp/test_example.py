@@ -18,14 +18,14 @@ FOLDER = Path(engine_bridges.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def example(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def example(native: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled program."""
     (code,) = re.findall(r"```cpp\n(.*?)```", (FOLDER / "PROTOCOL.md").read_text(encoding="utf-8"), re.DOTALL)
     folder = tmp_path_factory.mktemp("example")
     (folder / "example.cpp").write_text(code, encoding="utf-8")
     zmq = subprocess.run(["pkg-config", "--libs", "libzmq"], capture_output=True, text=True, timeout=30, check=True)
     command = ["c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-I", FOLDER / "cpp" / "include", "example.cpp",
-               programs / "librealmaster_sender.a", *shlex.split(zmq.stdout), "-pthread", "-o", "example"]  # fmt: skip
+               native / "librealmaster_sender.a", *shlex.split(zmq.stdout), "-pthread", "-o", "example"]  # fmt: skip
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "example"
