@@ -95,7 +95,7 @@ def run(city: City, endpoint: str | None, *, frames: int | None, mode: str = "li
     Raises SenderError as FrameSender does.
     """
     with FrameSender(
-        endpoint, engine=ENGINE, game=game_name(city.seed), channels=descriptors(city.size), fps=city.fps, mode=mode,
+        endpoint, engine=ENGINE, game=game_name(city), channels=descriptors(city.size), fps=city.fps, mode=mode,
         legend={"segmentation": LEGEND}, capabilities=CONTROLS,
     ) as sender:  # fmt: skip
         pace, remote, index = _Clock(city.fps), _Remote(), 0
@@ -115,9 +115,10 @@ def run(city: City, endpoint: str | None, *, frames: int | None, mode: str = "li
     return sender.stats
 
 
-def game_name(seed: int) -> str:
-    """The session's game: it names the street."""
-    return f"city seed {seed}"
+def game_name(city: City) -> str:
+    """The session's game: it names the street, with what overrules its seed."""
+    overrides = [f"{what} {name}" for what, name in city.overrides.items() if name]
+    return ", ".join([f"city seed {city.seed}", *overrides])
 
 
 class _Take(Protocol):
@@ -138,10 +139,11 @@ def city_from_take(take: _Take) -> City:
 
     Raises FrameError for a take of another engine.
     """
-    match = re.fullmatch(r"city seed (\d+)", take.game)
+    match = re.fullmatch(r"city seed (\d+)((?:, (?:layout|palette|weather) [a-z ]+)*)", take.game)
     shape = next((c["shape"] for c in take.manifest["channels"] if c["name"] == "color"), None)
     if take.engine != ENGINE or match is None or shape is None:
         raise FrameError(
             f"a take of {take.engine} {take.game} has no reference pictures: choose one recorded from the city."
         )
-    return City(int(match[1]), (shape[1], shape[0]), take.fps)
+    overrides = dict(part.split(" ", 1) for part in match[2].split(", ")[1:])
+    return City(int(match[1]), (shape[1], shape[0]), take.fps, **overrides)

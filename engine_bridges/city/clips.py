@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0:600", help="A:B, from A up to B - 1")
     parser.add_argument("--starts", type=int, nargs="+", default=[0, 96], help="first frames of the clips of a street")
     parser.add_argument("--frames", type=int, default=9)
-    parser.add_argument("--size", default="320x180")
+    parser.add_argument("--size", default="256x144")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     a, b = (int(part) for part in args.seeds.split(":"))

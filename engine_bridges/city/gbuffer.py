@@ -11,14 +11,25 @@ from functools import cached_property
 
 import numpy as np
 
-from engine_bridges.city.primitives import Primitives, Shape
+from engine_bridges.city.primitives import Kind, Primitives, Shape
 from engine_bridges.city.raster import View, rasterise
 from engine_bridges.city.street import BLOCK, Mover, Street
 
 
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(K,) of planar vectors (3, K); either may be one vector (3,) or (3, 1)."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Planar vectors (3, K) at length 1."""
+    return vectors / np.sqrt(dot(vectors, vectors))
+
+
 @dataclass
 class GBuffer:
-    """Visible surface per pixel. `seen` (H, W) bool is false for sky; M-rows hold the seen pixels in row order."""
+    """Visible surface per pixel. M is the number of pixels that see something; M-arrays list them kind by kind
+    (`pixels`), so that all pixels of one kind are a slice (`of`). Vectors are planar, (3, M)."""
 
     time: float
     view: View
@@ -34,12 +45,43 @@ class GBuffer:
 
     @cached_property
     def seen(self) -> np.ndarray:
+        """(H, W) bool, false for sky."""
         return self.index >= 0
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """(M,) flat pixel numbers, sorted by kind, then by row."""
+        seen = np.flatnonzero(self.seen)
+        return seen[np.argsort(self.prims.kind[self.index.ravel()[seen]], kind="stable")]
 
     @cached_property
     def prim(self) -> np.ndarray:
         """(M,) primitive of each seen pixel."""
-        return self.index[self.seen]
+        return self.index.ravel()[self.pixels]
+
+    @cached_property
+    def kind(self) -> np.ndarray:
+        """(M,) Kind, ascending."""
+        return self.prims.kind[self.prim]
+
+    def of(self, kind: Kind) -> slice:
+        """Where the pixels of one kind lie in M-arrays."""
+        first, last = np.searchsorted(self.kind, (kind, kind + 1))
+        return slice(int(first), int(last))
+
+    def of_prims(self, values: np.ndarray, where: slice = slice(None)) -> np.ndarray:
+        """(..., K) float32: per-primitive `values` (n, ...), looked up at the pixels `where`, planar."""
+        table = np.ascontiguousarray(np.moveaxis(values, 0, -1), dtype=np.float32)
+        return table.take(self.prim[where], axis=-1)
+
+    def picture(self, values: np.ndarray, sky: np.ndarray | float = 0.0) -> np.ndarray:
+        """(C, H, W) float32 from seen values (C, M) and sky values (C, S) or a number."""
+        height, width = self.index.shape
+        out = np.empty((len(values), height * width), np.float32)
+        out[:, ~self.seen.ravel()] = sky
+        for plane, value in zip(out, values, strict=True):
+            plane[self.pixels] = value
+        return out.reshape(-1, height, width)
 
     @cached_property
     def depth(self) -> np.ndarray:
@@ -49,33 +91,41 @@ class GBuffer:
     @cached_property
     def z(self) -> np.ndarray:
         """(M,) float32 depth of the seen pixels."""
-        return self.depth[self.seen]
+        return self.depth.ravel()[self.pixels]
 
-    @cached_property
-    def directions(self) -> np.ndarray:
-        """(H, W, 3) float32 world rays, one metre along the optical axis long."""
+    def directions(self, pixels: np.ndarray) -> np.ndarray:
+        """(3, K) float32 world rays through flat `pixels`, one metre along the optical axis long."""
         u, v = self.view.rays()
         r = self.view.rotation
-        rows = (u[:, None] * r[:, 0]).astype(np.float32)
-        columns = (v[:, None] * r[:, 1] + r[:, 2]).astype(np.float32)
-        return rows[None, :, :] + columns[:, None, :]
+        rows = (u * r[:, :1]).astype(np.float32)
+        columns = (v * r[:, 1:2] + r[:, 2:]).astype(np.float32)
+        y, x = np.divmod(pixels, self.view.width)
+        return rows.take(x, axis=1) + columns.take(y, axis=1)
+
+    @cached_property
+    def _direction(self) -> np.ndarray:
+        return self.directions(self.pixels)
+
+    @cached_property
+    def sky_ray(self) -> np.ndarray:
+        """(3, S) float32 unit world directions of the pixels that see the sky, by row."""
+        return unit(self.directions(np.flatnonzero(~self.seen)))
 
     @cached_property
     def ray(self) -> np.ndarray:
-        """(M, 3) float32 unit world directions from the camera to the seen pixels."""
-        d = self.directions[self.seen]
-        return d / np.sqrt((d * d).sum(axis=1, keepdims=True))
+        """(3, M) float32 unit world directions from the camera to the seen pixels."""
+        return unit(self._direction)
 
     @cached_property
     def relative(self) -> np.ndarray:
-        """(M, 3) float32 world offset from the camera to the surface."""
-        return self.directions[self.seen] * self.z[:, None]
+        """(3, M) float32 world offset from the camera to the surface."""
+        return self._direction * self.z
 
     @cached_property
     def world(self) -> np.ndarray:
-        """(M, 3) world points, float32 with z measured from `anchor_z` (keeps its precision along the street)."""
+        """(3, M) world points, float32 with z measured from `anchor_z` (keeps its precision along the street)."""
         base = self.view.position - np.array([0.0, 0.0, self.anchor_z])
-        return self.relative + base.astype(np.float32)
+        return self.relative + base.astype(np.float32)[:, None]
 
     @cached_property
     def anchor_z(self) -> float:
@@ -84,44 +134,77 @@ class GBuffer:
 
     @cached_property
     def local(self) -> np.ndarray:
-        """(M, 3) float32 points in their primitive's frame."""
+        """(3, M) float32 points in their primitive's frame."""
         rotation, position = self.prims.rotation, self.prims.position
-        origin = np.einsum("nji,nj->ni", rotation, self.view.position - position).astype(np.float32)
-        return np.einsum("nji,nj->ni", rotation.astype(np.float32)[self.prim], self.relative) + origin[self.prim]
+        origin = np.einsum("nji,nj->ni", rotation, self.view.position - position)
+        local = self.of_prims(origin)
+        x, y, z = self.relative
+        turn = self.of_prims(rotation)
+        for axis in range(3):
+            local[axis] += turn[0, axis] * x + turn[1, axis] * y + turn[2, axis] * z
+        return local
 
     @cached_property
     def face(self) -> np.ndarray:
         """(M,) bounding plane of convex solids: +x, bottom, +z, -x, top, -z; 4 (top) for the ground."""
-        gap = np.einsum("nkj,nj->nk", self.prims.plane_normal.astype(np.float32)[self.prim], self.local)
-        gap -= self.prims.plane_offset.astype(np.float32)[self.prim]
-        return np.where(self.prims.shape[self.prim] == Shape.GROUND, 4, gap.argmax(axis=1))
+        x, y, z = self.local
+        normals, offsets = self.prims.plane_normal.astype(np.float32), self.prims.plane_offset.astype(np.float32)
+        face = np.zeros(len(self.prim), np.intp)
+        widest = np.full(len(self.prim), -np.inf, np.float32)
+        for k in range(6):
+            a, b, c, d = (np.ascontiguousarray(t).take(self.prim) for t in (*normals[:, k].T, offsets[:, k]))
+            gap = a * x + b * y + c * z - d
+            wider = gap > widest
+            np.copyto(widest, gap, where=wider)
+            face[wider] = k
+        face[self.prims.shape[self.prim] == Shape.GROUND] = 4
+        return face
 
     @cached_property
     def local_normal(self) -> np.ndarray:
-        """(M, 3) float32 unit normals in the primitive's frame."""
-        normal = self.prims.plane_normal.astype(np.float32)[self.prim, self.face]
-        round_ = self.prims.shape[self.prim] == Shape.ELLIPSOID
-        n = self.local[round_] / (self.prims.half.astype(np.float32)[self.prim[round_]] ** 2)
-        normal[round_] = n / np.sqrt((n * n).sum(axis=1, keepdims=True))
+        """(3, M) float32 unit normals in the primitive's frame."""
+        table = np.ascontiguousarray(self.prims.plane_normal.reshape(-1, 3).T, dtype=np.float32)
+        normal = table.take(self.prim * 6 + self.face, axis=1)
+        round_ = np.flatnonzero(self.prims.shape[self.prim] == Shape.ELLIPSOID)
+        half = self.prims.half.astype(np.float32)[self.prim[round_]].T
+        normal[:, round_] = unit(self.local[:, round_] / half**2)
         return normal
 
     @cached_property
     def world_normal(self) -> np.ndarray:
-        """(M, 3) float32 unit normals in world axes."""
-        return np.einsum("nij,nj->ni", self.prims.rotation.astype(np.float32)[self.prim], self.local_normal)
+        """(3, M) float32 unit normals in world axes."""
+        x, y, z = self.local_normal
+        turn = self.of_prims(self.prims.rotation)
+        return np.stack([turn[axis, 0] * x + turn[axis, 1] * y + turn[axis, 2] * z for axis in range(3)])
 
     @cached_property
     def normal(self) -> np.ndarray:
         """(H, W, 3) float32 camera-space unit normals, 0 for sky."""
-        out = np.zeros((*self.index.shape, 3), np.float32)
-        out[self.seen] = self.world_normal @ self.view.rotation.astype(np.float32)
-        return out
+        seen = self.view.rotation.T.astype(np.float32) @ self.world_normal
+        return np.ascontiguousarray(np.moveaxis(self.picture(seen), 0, 2))
+
+    @cached_property
+    def facing(self) -> np.ndarray:
+        """(M,) float32 cosine between the surface's normal and the way to the camera."""
+        return -dot(self.world_normal, self.ray)
+
+    @cached_property
+    def fine(self) -> np.ndarray:
+        """(M,) float32 metres of surface that a pixel covers across the direction in which it is stretched."""
+        return self.z / np.float32(self.view.fx)
 
     @cached_property
     def footprint(self) -> np.ndarray:
-        """(M,) float32 metres of surface that a pixel covers, along the direction it is stretched most."""
-        facing = np.abs((self.world_normal * self.ray).sum(axis=1))
-        return self.z / np.float32(self.view.fx) / np.maximum(facing, 0.12)
+        """(M,) float32 metres of surface that a pixel covers along the direction in which it is stretched most."""
+        return self.fine / np.maximum(np.abs(self.facing), 0.05)
+
+    def footprint_along(self, axis: int, where: slice) -> np.ndarray:
+        """(K,) float32 metres of surface that a pixel covers along a world axis that lies in the surface."""
+        fine, stretched = self.fine[where], self.footprint[where]
+        way = self.ray[axis, where] + self.facing[where] * self.world_normal[axis, where]
+        # the footprint is an ellipse, long where the ray grazes the surface
+        share = np.minimum(way * way / np.maximum(1 - np.square(self.facing[where]), 1e-6), 1)
+        return np.sqrt(fine * fine + (stretched * stretched - fine * fine) * share)
 
     @cached_property
     def motion(self) -> np.ndarray:
@@ -137,12 +220,12 @@ class GBuffer:
         moving = self.index >= self.first_mover
         if moving.any():
             rotation, position = self.moved
-            k = self.index[moving]
-            local = self.local[moving[self.seen]].astype(np.float64)
-            world = np.einsum("nij,nj->ni", rotation[k], local) + position[k]
+            mine = np.flatnonzero(self.prim >= self.first_mover)
+            k, pixels = self.prim[mine], self.pixels[mine]
+            world = np.einsum("nij,jn->ni", rotation[k], self.local[:, mine].astype(np.float64)) + position[k]
             point = (world - before.position) @ before.rotation
             for axis in range(3):
-                p[axis][moving] = point[:, axis]
+                p[axis].ravel()[pixels] = point[:, axis]
         behind = np.maximum(p[2], 1e-6)
         out[..., 0] = before.fx * p[0] / behind + before.cx - np.arange(view.width)
         out[..., 1] = before.fy * p[1] / behind + before.cy - np.arange(view.height)[:, None]

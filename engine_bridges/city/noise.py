@@ -10,6 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 _SIZE = 256
+PERIOD = 16
+"""units after which `cloudy` repeats"""
 
 
 @lru_cache(maxsize=1)
@@ -24,16 +26,24 @@ def _cloudy() -> np.ndarray:
 
 
 def cloudy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Smooth noise -1..1, one feature about a unit wide (bilinear, periodic after 16 units)."""
-    x, y = x * np.float32(_SIZE / 16), y * np.float32(_SIZE / 16)
+    """Smooth noise -1..1, one feature about a unit wide (bilinear, periodic after PERIOD units)."""
+    x, y = x * np.float32(_SIZE / PERIOD), y * np.float32(_SIZE / PERIOD)
     x0, y0 = np.floor(x), np.floor(y)
-    fx, fy = x - x0, y - y0
-    xi, yi = x0.astype(np.int32) & (_SIZE - 1), y0.astype(np.int32) & (_SIZE - 1)
+    x -= x0
+    y -= y0
+    xi, yi = x0.astype(np.int32), y0.astype(np.int32)
     flat = _cloudy().ravel()
-    row0, row1 = yi * _SIZE, ((yi + 1) & (_SIZE - 1)) * _SIZE
+    row0, row1 = (yi & (_SIZE - 1)) * _SIZE, ((yi + 1) & (_SIZE - 1)) * _SIZE
     x1 = (xi + 1) & (_SIZE - 1)
-    top = flat[row0 + xi] * (1 - fx) + flat[row0 + x1] * fx
-    return top * (1 - fy) + (flat[row1 + xi] * (1 - fx) + flat[row1 + x1] * fx) * fy
+    xi &= _SIZE - 1
+    top = flat.take(row0 + xi)
+    top += (flat.take(row0 + x1) - top) * x
+    low = flat.take(row1 + xi)
+    low += (flat.take(row1 + x1) - low) * x
+    low -= top
+    low *= y
+    top += low
+    return top
 
 
 def cell(a: np.ndarray, b: np.ndarray, c: np.ndarray | int = 0) -> np.ndarray:
@@ -42,4 +52,4 @@ def cell(a: np.ndarray, b: np.ndarray, c: np.ndarray | int = 0) -> np.ndarray:
     n ^= np.asarray(c).astype(np.int64) * 83492791
     n = ((n ^ (n >> 13)) * 1274126177) & 0x7FFFFFFF
     n ^= n >> 16
-    return ((n & 0xFFFF) / 65535.0).astype(np.float32)
+    return (n & 0xFFFF).astype(np.float32) * np.float32(1 / 65535)

@@ -10,7 +10,7 @@ Coordinates: metres, OpenCV axes (x right, y down, z forward), so heights are ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any
 
@@ -69,6 +69,8 @@ class Primitives:
     """(n,) Kind"""
     color: np.ndarray
     """(n, 3) float32 sRGB 0..1, the flat base colour"""
+    accent: np.ndarray
+    """(n, 3) float32 sRGB 0..1, a second colour: of a shop's sign"""
     parameters: np.ndarray
     """(n, PARAMETERS) float32, their meaning depends on the kind"""
     instance: np.ndarray
@@ -82,6 +84,11 @@ class Primitives:
     def take(self, index: np.ndarray) -> Primitives:
         """The primitives at `index` (integers or a mask)."""
         return Primitives(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def moved(self, position: np.ndarray, heading: float) -> Primitives:
+        """The primitives, given in a frame, where that frame stands at `position` (metres) with `heading` (radians)."""
+        turn = yaw(heading)
+        return replace(self, rotation=turn @ self.rotation, position=position + self.position @ turn.T)
 
     @staticmethod
     def concatenate(parts: Sequence[Primitives]) -> Primitives:
@@ -135,6 +142,7 @@ class Builder:
         rotation: np.ndarray | None = None,
         taper: Sequence[float] = (0.0, 0.0, 0.0),
         parameters: Sequence[float] = (),
+        accent: ArrayLike = (0.0, 0.0, 0.0),
     ) -> None:
         """One part. `taper` leans the planes (sides, front, back) inwards towards the top: run over rise."""
         base_rotation, base_position = self.frame
@@ -160,6 +168,7 @@ class Builder:
                 int(shape),
                 int(kind),
                 np.asarray(color, np.float32),
+                np.asarray(accent, np.float32),
                 filled,
                 self.instance,
                 self.label,
@@ -176,12 +185,12 @@ class Builder:
         if not self._rows:
             return EMPTY
         columns = list(zip(*self._rows, strict=True))
-        dtypes: tuple[Any, ...] = (np.float64,) * 5 + (np.uint8, np.uint8, np.float32, np.float32, np.uint16, np.uint8)
+        dtypes: tuple[Any, ...] = (np.float64,) * 5 + (np.uint8, np.uint8) + (np.float32,) * 3 + (np.uint16, np.uint8)
         return Primitives(*(np.asarray(c, dtype=d) for c, d in zip(columns, dtypes, strict=True)))
 
 
 EMPTY = Primitives(
     np.zeros((0, 3, 3)), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 6, 3)), np.zeros((0, 6)),
-    np.zeros(0, np.uint8), np.zeros(0, np.uint8), np.zeros((0, 3), np.float32),
+    np.zeros(0, np.uint8), np.zeros(0, np.uint8), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32),
     np.zeros((0, PARAMETERS), np.float32), np.zeros(0, np.uint16), np.zeros(0, np.uint8),
 )

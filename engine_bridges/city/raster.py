@@ -95,8 +95,9 @@ def rasterise(prims: Primitives, view: View) -> Visible:
     distance = np.where(np.abs(distance) < 1e-9, 1e-9, distance)
     planes = -(prims.plane_normal @ ray) / distance[..., None]
     front = distance > 0
-    round_ = (prims.shape == Shape.ELLIPSOID).tolist()
-    scaled_origin, scaled_ray = origin / prims.half.clip(1e-9), ray / prims.half.clip(1e-9)[..., None]
+    round_ = prims.shape == Shape.ELLIPSOID
+    quadrics = _Quadrics(prims.half, origin, ray, rects, u, v, round_)
+    round_, front = round_.tolist(), front.tolist()
 
     for n in np.flatnonzero(prims.shape == Shape.GROUND).tolist():
         w = (planes[n, 4, 0] * u + (planes[n, 4, 1] * v + planes[n, 4, 2])[:, None]).astype(np.float32)
@@ -113,7 +114,7 @@ def rasterise(prims: Primitives, view: View) -> Visible:
         if nearest[n] > NEAR and window.min() * nearest[n] >= 1.0:
             continue  # everything here is nearer than the nearest corner
         if round_[n]:
-            found = _ellipsoid(scaled_origin[n], scaled_ray[n], u[x0:x1], v[y0:y1])
+            found = quadrics.hit(n, u[x0:x1], v[y0:y1])
         else:
             found = _convex(planes[n], front[n], u[x0:x1], v[y0:y1])
         if found is None:
@@ -127,7 +128,7 @@ def rasterise(prims: Primitives, view: View) -> Visible:
 
 
 def _convex(
-    planes: np.ndarray, front: np.ndarray, u: np.ndarray, v: np.ndarray
+    planes: np.ndarray, front: list[bool], u: np.ndarray, v: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Inverse depth (h, w) and hits (h, w) of a convex solid; None when the camera is inside.
 
@@ -145,25 +146,36 @@ def _convex(
     return None if enter is None else (enter, enter > leave)
 
 
-def _ellipsoid(q: np.ndarray, e: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """As _convex, for the unit sphere seen from q along e @ (u, v, 1): roots of |q + t ray|^2 = 1, w = 1 / t."""
-    c = float(q @ q - 1.0)
-    if c <= 0:
-        return None
-    # quadratic forms about the middle of the rectangle, for precision in float32
-    u0, v0 = (u[0] + u[-1]) / 2, (v[0] + v[-1]) / 2
-    e = e.copy()
-    e[:, 2] += e[:, 0] * u0 + e[:, 1] * v0
-    du, dv = u - u0, v - v0
-    b = q @ e
-    form = np.outer(b, b) - c * (e.T @ e)
-    discriminant = (form[0, 0] * du * du + 2 * form[0, 2] * du).astype(np.float32) + (
-        form[1, 1] * dv * dv + 2 * form[1, 2] * dv + form[2, 2]
-    ).astype(np.float32)[:, None]
-    discriminant += (2 * form[0, 1] * dv).astype(np.float32)[:, None] * du.astype(np.float32)
-    hit = discriminant > 0
-    w = np.sqrt(np.maximum(discriminant, 0))
-    w -= (b[0] * du).astype(np.float32) + (b[1] * dv + b[2]).astype(np.float32)[:, None]
-    w /= np.float32(c)
-    hit &= w > 0
-    return w, hit
+class _Quadrics:
+    """Ellipsoids as unit spheres seen from q along e @ (u, v, 1): roots of |q + t ray|^2 = 1, inverse depth 1 / t."""
+
+    def __init__(self, half: np.ndarray, origin: np.ndarray, ray: np.ndarray, rects: np.ndarray,
+                 u: np.ndarray, v: np.ndarray, wanted: np.ndarray) -> None:
+        half = np.where(wanted[:, None], half, 1.0)
+        q, e = origin / half, ray / half[..., None]
+        # quadratic forms about the middle of the rectangle, for precision in float32
+        x0, x1, y0, y1 = (np.clip(rects[:, k] - k % 2, 0, len(axis) - 1) for k, axis in enumerate((u, u, v, v)))
+        self._u0, self._v0 = (u[x0] + u[x1]) / 2, (v[y0] + v[y1]) / 2
+        e[:, :, 2] += e[:, :, 0] * self._u0[:, None] + e[:, :, 1] * self._v0[:, None]
+        c = (q * q).sum(axis=1) - 1.0
+        b = np.einsum("ni,nij->nj", q, e)
+        form = b[:, :, None] * b[:, None, :] - c[:, None, None] * np.einsum("nki,nkj->nij", e, e)
+        self._c, self._b, self._form = c.tolist(), b.tolist(), form.tolist()
+
+    def hit(self, n: int, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """As _convex."""
+        c, b, form = self._c[n], self._b[n], self._form[n]
+        if c <= 0:
+            return None
+        du, dv = u - self._u0[n], v - self._v0[n]
+        du32 = du.astype(np.float32)
+        discriminant = ((2 * form[0][1]) * dv).astype(np.float32)[:, None] * du32
+        discriminant += (du * (form[0][0] * du + 2 * form[0][2])).astype(np.float32)
+        discriminant += (dv * (form[1][1] * dv + 2 * form[1][2]) + form[2][2]).astype(np.float32)[:, None]
+        hit = discriminant > 0
+        w = np.sqrt(np.maximum(discriminant, 0, out=discriminant), out=discriminant)
+        w -= (b[0] * du).astype(np.float32)
+        w -= (b[1] * dv + b[2]).astype(np.float32)[:, None]
+        w *= np.float32(1 / c)
+        hit &= w > 0
+        return w, hit

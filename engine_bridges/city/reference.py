@@ -1,8 +1,8 @@
 """The good picture of the same frame: what a camera in this street would record.
 
-Works on: a G-buffer, the street and its sun shadows. Soft shadows, ambient occlusion, textured materials, glass that
-mirrors the sky, sky light, haze, a film curve, vignette and grain. Every texture hangs on something that the cheap
-picture shows too (building corners, kerbs, windows), and fine texture is faint.
+Works on: a surface, its G-buffer and the street's sun shadows. Soft shadows, sky light with occlusion, bounced light,
+glass and wet ground that mirror, lamps, haze, bloom and a film curve. All fine detail comes from the surface, so the
+cheap picture shows it too; there is no grain.
 Light is linear inside; sRGB at the edges.
 """
 
@@ -11,323 +11,252 @@ from __future__ import annotations
 import numpy as np
 
 from engine_bridges.city import patterns
-from engine_bridges.city.gbuffer import GBuffer
-from engine_bridges.city.noise import cell, cloudy
+from engine_bridges.city.gbuffer import GBuffer, dot
+from engine_bridges.city.materials import Surface, mix, rgb
 from engine_bridges.city.primitives import Kind
-from engine_bridges.city.shade import clouds, mix, rgb, sign_color
+from engine_bridges.city.shade import clouds
 from engine_bridges.city.street import Street
 from engine_bridges.city.sunlight import Sunlight
+from engine_bridges.city.things import LAMP_HEIGHT
 
-SUN = np.array([1.00, 0.86, 0.66], np.float32) * 4.1
-SKY_LIGHT = np.array([0.44, 0.60, 0.88], np.float32) * 1.0
-BOUNCE = np.array([0.42, 0.38, 0.33], np.float32) * 0.55
-EXPOSURE = 0.85
-GRAIN = 0.007
-SATURATION, CONTRAST = 1.14, 0.22
-
-
-def linear(srgb: np.ndarray) -> np.ndarray:
-    """sRGB 0..1 to linear light (a square-law short cut is close enough for albedo)."""
-    return srgb * srgb * (0.25 + 0.75 * srgb) ** 0.2
+SATURATION, VIGNETTE = np.float32(1.05), 0.16
+LAMP_LIGHT = rgb(30.0, 20.0, 10.0)
 
 
 def film(light: np.ndarray) -> np.ndarray:
-    """Linear light to display 0..1: Hable's filmic curve, normalised to a white of 6, then display gamma."""
-    def curve(x):
-        return (x * (0.22 * x + 0.03) + 0.002) / (x * (0.22 * x + 0.30) + 0.06) - 0.0333
-
-    return np.clip(curve(light * 1.9) / np.float32(curve(np.float32(11.4))), 0, 1) ** np.float32(1 / 2.1)
-
-
-class Surface:
-    """Material of every seen pixel, (M, ...) float32."""
-
-    def __init__(self, g: GBuffer) -> None:
-        count = len(g.prim)
-        self.albedo = linear(g.prims.color[g.prim])
-        self.gloss = np.zeros(count, np.float32)
-        """0 dull .. 1 polished: strength of the sun's highlight"""
-        self.mirror = np.zeros(count, np.float32)
-        """how much of a mirror the surface is when seen straight on"""
+    """Linear light to display 0..1: Narkowicz's fit of the ACES film curve, then a square-root display gamma."""
+    curve = light * (np.float32(2.51) * light + np.float32(0.03))
+    curve /= light * (np.float32(2.43) * light + np.float32(0.59)) + np.float32(0.14)
+    return np.sqrt(np.clip(curve, 0, 1, out=curve), out=curve)
 
 
-def _fade(size: float, footprint: np.ndarray) -> np.ndarray:
-    """1 where a pattern of `size` metres is well resolved, 0 where a pixel swallows it."""
-    return np.clip(1.6 - 1.2 * footprint / size, 0, 1)
-
-
-def _facades(s: Surface, g: GBuffer, where: np.ndarray) -> None:
-    foot = g.footprint[where]
-    f = patterns.facade(g, where, foot)
-    prim = g.prim[where]
-    albedo = s.albedo[where]
-    brick = g.prims.parameters[prim, 7] >= 10
-    course, length = 0.22, 0.62
-    row = np.floor(f.height / course)
-    shift = f.u + 0.5 * length * np.mod(row, 2)
-    joint = np.minimum(np.abs(np.mod(f.height / course + 0.5, 1) - 0.5) * course,
-                       np.abs(np.mod(shift / length + 0.5, 1) - 0.5) * length)
-    seen = _fade(course, foot)
-    tone = 1 + 0.22 * (cell(np.floor(shift / length), row, prim) - 0.5) * seen
-    mortar = patterns.coverage(0.016 - joint, foot) * seen
-    stains = cloudy(f.u * 0.5 + prim * 3.1, f.height * 0.22)
-    dirt = np.exp(-f.height / 0.8) * 0.35 + 0.10 * (stains > 0) * stains
-    plaster = 1.0 + 0.05 * cloudy(f.u * 2.0, f.height * 2.0) * _fade(0.3, foot)
-    albedo = albedo * (np.where(brick, tone, plaster) * (1 + 0.12 * stains) * (1 - dirt))[:, None]
-    albedo = mix(albedo, rgb(0.42, 0.39, 0.35), mortar * brick * 0.55)
-    solid = f.wall.astype(np.float32)
-    # rain streaks below the sills, a stone sill, a shaded reveal under the lintel
-    albedo = mix(albedo, rgb(0.62, 0.60, 0.56), f.sill * solid)
-    frame = np.where(f.shop[:, None], rgb(0.05, 0.05, 0.06), rgb(0.66, 0.65, 0.62))
-    albedo = mix(albedo, frame, f.window * solid)
-    inside = rgb(0.030, 0.032, 0.036) * (0.4 + 1.2 * f.chance[:, None])
-    curtain = (f.chance > 0.62) & ~f.shop
-    inside = np.where(curtain[:, None], rgb(0.20, 0.185, 0.16), inside)
-    shop_light = np.exp(-np.abs(f.height - 1.5)) * f.shop
-    inside = inside + shop_light[:, None] * rgb(0.10, 0.075, 0.04)
-    pane = f.pane * solid
-    albedo = mix(albedo, inside, pane)
-    door_panel = np.where(np.mod(f.height, 0.9) < 0.08, 0.7, 1.0)
-    albedo = mix(albedo, rgb(0.10, 0.055, 0.03) * door_panel[:, None], f.door * solid)
-    sign = sign_color(g, where)
-    albedo = mix(albedo, linear(sign) * 0.8, f.sign * solid)
-    albedo *= (1 - 0.45 * np.clip(1 - f.below_lintel / 0.28, 0, 1) * f.window * solid)[:, None]
-    albedo = np.where(f.wall[:, None], albedo, rgb(0.16, 0.155, 0.15))
-    s.albedo[where] = albedo
-    s.mirror[where] = pane * 0.20
-    s.gloss[where] = pane
-
-
-def _road(s: Surface, g: GBuffer, where: np.ndarray, street: Street) -> None:
-    foot = g.footprint[where]
-    r = patterns.road(g, where, street, foot)
-    patches = cloudy(r.x * 0.35, r.z * 0.12)
-    grain = cloudy(r.x * 5.0, r.z * 5.0) * _fade(0.12, foot)
-    tracks = np.exp(-((np.abs(np.abs(r.x) - 1.75) - 0.75) / 0.35) ** 2)
-    albedo = rgb(0.125, 0.122, 0.12) * (1 + 0.16 * patches + 0.09 * grain - 0.16 * tracks)[:, None]
-    worn = r.line * (0.82 + 0.14 * cloudy(r.x * 2.5, r.z * 2.5))
-    albedo = mix(albedo, rgb(0.62, 0.61, 0.57), worn)
-    albedo = mix(albedo, albedo * 0.55, r.gutter * 0.8)
-    s.albedo[where] = albedo
-    s.gloss[where] = 0.05
-
-
-def _pavement(s: Surface, g: GBuffer, where: np.ndarray) -> None:
-    foot = g.footprint[where]
-    prim = g.prim[where]
-    slabs = g.prims.parameters[prim, 0] != 0
-    x, z = np.abs(g.world[where, 0]) - np.float32(patterns.ROAD_HALF + 0.22), g.world[where, 2]
-    size = 0.8
-    row = np.floor(x / size)
-    along = z + 0.4 * np.mod(row, 2)
-    joint = np.minimum(np.abs(np.mod(x / size + 0.5, 1) - 0.5), np.abs(np.mod(along / size + 0.5, 1) - 0.5)) * size
-    seen = _fade(size, foot * 1.5)
-    tone = 1 + 0.14 * (cell(row, np.floor(along / size) + np.floor(g.anchor_z / size), 5) - 0.5) * seen
-    tone = tone * (1 + 0.10 * cloudy(x * 0.6, z * 0.3)) * (1 + 0.06 * cloudy(x * 5, z * 5) * _fade(0.12, foot))
-    albedo = rgb(0.335, 0.32, 0.295) * tone[:, None]
-    albedo *= (1 - 0.40 * patterns.coverage(0.018 - joint, foot) * seen)[:, None]
-    albedo = mix(albedo, rgb(0.42, 0.41, 0.39), patterns.kerb(g, where, foot))
-    earth = rgb(0.085, 0.06, 0.04) * (1 + 0.3 * cloudy(x * 4, z * 4))[:, None]
-    s.albedo[where] = np.where(slabs[:, None], albedo, earth)
-
-
-def _cars(s: Surface, g: GBuffer, body: np.ndarray, cabin: np.ndarray) -> None:
-    foot = g.footprint[body]
-    b = patterns.bodywork(g, body, foot)
-    paint = s.albedo[body]
-    local, half = g.local[body], g.prims.half[g.prim[body]].astype(np.float32)
-    side = (g.face[body] == 0) | (g.face[body] == 3)
-    seam = np.minimum(np.abs(local[:, 2] + 0.15), np.abs(np.abs(local[:, 2]) - half[:, 2] * 0.36))
-    paint = paint * (1 - 0.5 * patterns.coverage(0.012 - seam, foot) * side)[:, None]
-    paint = paint * (1 - 0.35 * np.clip(local[:, 1] / half[:, 1], 0, 1))[:, None]  # dust towards the ground
-    paint = mix(paint, rgb(0.75, 0.76, 0.78), b.head_lamp)
-    paint = mix(paint, rgb(0.30, 0.012, 0.01), b.tail_lamp)
-    paint = mix(paint, rgb(0.60, 0.58, 0.45), b.plate)
-    dark = np.maximum(b.skirt, b.arch)
-    s.albedo[body] = mix(paint, rgb(0.012, 0.012, 0.013), dark)
-    s.mirror[body] = 0.06 * (1 - dark)
-    s.gloss[body] = 0.7 * (1 - dark)
-    glass = patterns.cabin_glass(g, cabin, g.footprint[cabin])
-    s.albedo[cabin] = mix(s.albedo[cabin], rgb(0.012, 0.014, 0.016), glass)
-    s.mirror[cabin] = 0.06 + 0.12 * glass
-    s.gloss[cabin] = 0.8
-
-
-def _plants(s: Surface, g: GBuffer, where: np.ndarray) -> None:
-    foot, local, normal = g.footprint[where], g.local[where], g.world_normal[where]
-    clump = cloudy(local[:, 0] * 1.6 + local[:, 2] * 0.7, local[:, 1] * 1.6 - local[:, 2] * 1.1) * _fade(0.6, foot)
-    leaf = cloudy(local[:, 0] * 6 + local[:, 2] * 4, local[:, 1] * 6 - local[:, 2] * 5) * _fade(0.15, foot)
-    tone = (1 + 0.45 * clump + 0.40 * leaf) * (0.80 - 0.34 * normal[:, 1])
-    s.albedo[where] = s.albedo[where] * rgb(0.86, 0.62, 0.58) * tone[:, None]
-
-
-def _material(g: GBuffer, street: Street) -> Surface:
-    s = Surface(g)
-    kind = g.prims.kind[g.prim]
-
-    def where(wanted: Kind) -> np.ndarray:
-        return np.flatnonzero(kind == wanted)
-
-    _facades(s, g, where(Kind.FACADE))
-    _road(s, g, where(Kind.ROAD), street)
-    _pavement(s, g, where(Kind.PAVEMENT))
-    _cars(s, g, where(Kind.BODY), where(Kind.CABIN))
-    _plants(s, g, where(Kind.LEAF))
-    m = where(Kind.BARK)
-    s.albedo[m] *= (0.8 + 0.35 * cloudy(g.local[m, 0] * 9 + g.local[m, 2] * 9, g.local[m, 1] * 1.2))[:, None]
-    m = where(Kind.ROOF)
-    tiles = np.abs(np.mod(g.local[m, 1] / 0.3, 1) - 0.5) * 2
-    s.albedo[m] *= (0.8 + 0.25 * tiles * _fade(0.3, g.footprint[m]))[:, None]
-    m = where(Kind.AWNING)
-    s.albedo[m] *= (0.75 + 0.25 * (np.mod(g.local[m, 2], 0.8) < 0.4))[:, None]
-    m = where(Kind.TRIM)
-    s.albedo[m] *= (0.85 + 0.10 * cloudy(g.local[m, 2] * 0.8, g.local[m, 0] * 0.8 + g.local[m, 1]))[:, None]
-    m = where(Kind.HEAD)
-    s.albedo[m] = mix(s.albedo[m] * 0.85, rgb(0.035, 0.022, 0.015), patterns.hair(g, m))
-    m = where(Kind.CLOTH)
-    s.albedo[m] *= (0.75 + 0.2 * cloudy(g.local[m, 0] * 6, g.local[m, 1] * 3))[:, None]
-    m = where(Kind.METAL)
-    s.gloss[m] = 0.25
-    m = where(Kind.WHEEL)
-    hub = np.hypot(g.local[m, 1], g.local[m, 2])
-    s.albedo[m] = np.where((hub < 0.19)[:, None], rgb(0.30, 0.30, 0.31), rgb(0.014, 0.014, 0.015))
-    return s
+def sky_color(direction: np.ndarray, street: Street, with_clouds: bool) -> np.ndarray:
+    """(3, K) linear light from unit world directions (3, K)."""
+    weather = street.weather
+    up = np.clip(-direction[1], 0, 1)
+    mist = np.float32(0.45 * street.mist)
+    horizon = weather.array("horizon")
+    zenith = mix(weather.array("zenith"), horizon, mist)
+    sky = mix(horizon, zenith, np.sqrt(np.clip(up * np.float32(1.5), 0, 1)))
+    if max(weather.sun):
+        toward = np.clip(dot(direction, street.sun.astype(np.float32)), 0, 1)
+        sky += weather.array("sun") * (np.float32(0.10) * toward**6 + np.float32(0.5) * toward**60)
+    if with_clouds:
+        density = clouds(direction, street.seed % 97)
+        body = np.clip((density + np.float32(0.10)) * np.float32(2.0), 0, 1)
+        sky = mix(sky, weather.array("clouds"), body * np.clip(up * 6, 0, 1) * np.float32(0.85))
+    return sky
 
 
 def _occlusion(g: GBuffer) -> np.ndarray:
     """(M,) 0..1 openness towards the sky light: nearby surfaces in screen space, with a reach of about a metre."""
     height, width = g.index.shape
-    u, v = g.view.rays()
-    z = np.where(g.seen, g.depth, np.float32(1e4))
-    point = np.stack([z * u[None, :].astype(np.float32), z * v[:, None].astype(np.float32), z])
-    normal = np.moveaxis(g.normal, 2, 0)
-    rows, columns = np.nonzero(g.seen)
-    at = rows * width + columns
-    p = [c.ravel()[at] for c in point]
-    n = [np.ascontiguousarray(c).ravel()[at] for c in normal]
-    flat = [c.ravel() for c in point]
-    reach = np.float32(0.9)
-    radius = np.clip(reach * np.float32(g.view.fx) / g.z, 2.0, 42.0)
-    closed = np.zeros(len(at), np.float32)
-    taps = 12
+    u, v = (axis.astype(np.float32) for axis in g.view.rays())
+    depth = np.where(g.seen, g.depth, np.float32(1e4)).ravel()
+    rows, columns = (a.astype(np.int32) for a in np.divmod(g.pixels, width))
+    px, py = g.z * u[columns], g.z * v[rows]
+    nx, ny, nz = g.view.rotation.T.astype(np.float32) @ g.world_normal
+    reach = np.float32(1.1)
+    radius = np.clip(reach * np.float32(g.view.fx) / g.z, 2.0, 0.25 * height)
+    closed = np.zeros(len(rows), np.float32)
+    taps = 10
     for k in range(taps):
         r, angle = np.sqrt((k + 0.6) / taps), k * 2.399963 + 0.6
-        x = np.clip(columns + np.rint(radius * np.float32(r * np.cos(angle))), 0, width - 1).astype(np.int32)
-        y = np.clip(rows + np.rint(radius * np.float32(r * np.sin(angle))), 0, height - 1).astype(np.int32)
-        other = y * width + x
-        dx, dy, dz = (flat[a][other] - p[a] for a in range(3))
-        square = dx * dx + dy * dy + dz * dz
-        rise = (dx * n[0] + dy * n[1] + dz * n[2]) / np.sqrt(square + 1e-6)
-        closed += np.clip(rise - 0.12, 0, 1) * np.clip(1.6 - square / (reach * reach), 0, 1)
-    return np.clip(1 - 1.25 * closed / taps, 0.15, 1)
+        x = columns + (radius * np.float32(r * np.cos(angle))).astype(np.int32)
+        y = rows + (radius * np.float32(r * np.sin(angle))).astype(np.int32)
+        np.clip(x, 0, width - 1, out=x)
+        np.clip(y, 0, height - 1, out=y)
+        there = depth.take(y * width + x)
+        dx, dy, dz = there * u.take(x) - px, there * v.take(y) - py, there - g.z
+        square = dx * dx + dy * dy + dz * dz + np.float32(1e-6)
+        rise = (dx * nx + dy * ny + dz * nz) / np.sqrt(square) - np.float32(0.12)
+        rise *= np.clip(np.float32(1.6) - square * (1 / (reach * reach)), 0, 1)
+        closed += np.maximum(rise, 0, out=rise)
+    return np.clip(1 - np.float32(1.5 / taps) * closed, 0.12, 1)
 
 
-def _contact(g: GBuffer, kind: np.ndarray) -> np.ndarray:
-    """(M,) 0..1 openness near the ground, the foot of walls and under cars, from heights alone."""
-    height = -g.world[:, 1]
-    open_ = np.ones(len(kind), np.float32)
-    low = np.isin(kind, (Kind.FACADE, Kind.TRIM, Kind.WHEEL, Kind.BODY, Kind.BARK, Kind.METAL, Kind.CLOTH))
-    open_[low] = 0.45 + 0.55 * np.clip(height[low] / 0.7, 0, 1)
-    flat = np.isin(kind, (Kind.PAVEMENT,))
-    wall = patterns.FRONT + 0.2 - np.abs(g.world[flat, 0])
-    open_[flat] = 0.55 + 0.45 * np.clip(np.abs(wall) / 1.4, 0, 1)
+def _contact(s: Surface) -> np.ndarray:
+    """(M,) 0..1 openness near the ground, the foot of walls and under cars, from heights and outlines alone."""
+    g = s.g
+    open_ = 1 - 0.85 * np.clip(s.blob * np.float32(1.5), 0, 1)
+    low = (Kind.FACADE, Kind.TRIM, Kind.WHEEL, Kind.BODY, Kind.BARK, Kind.METAL, Kind.CLOTH)
+    for at in map(g.of, low):
+        open_[at] = 0.40 + 0.60 * np.clip(g.world[1, at] * np.float32(-1 / 0.9), 0, 1)
+    at = g.of(Kind.PAVEMENT)
+    wall = np.abs(patterns.FRONT + np.float32(0.2) - np.abs(g.world[0, at]))
+    open_[at] *= 0.45 + 0.55 * np.clip(wall * np.float32(1 / 1.6), 0, 1)
     return open_
 
 
-def sky_color(direction: np.ndarray, street: Street, with_clouds: bool = True) -> np.ndarray:
-    """(K, 3) linear light from unit world directions (K, 3)."""
-    up = np.clip(-direction[:, 1], 0, 1)
-    toward = np.clip(direction @ street.sun.astype(np.float32), 0, 1)
-    haze = np.float32(street.mist)
-    horizon = rgb(1.35, 1.52, 1.72) * (1 - 0.2 * haze)
-    zenith = rgb(0.12, 0.36, 1.00) * (1 - haze) + rgb(0.72, 0.92, 1.22) * haze
-    sky = mix(np.broadcast_to(horizon, (len(up), 3)), zenith, np.clip(up * 1.6, 0, 1) ** 0.55)
-    sky = sky + (0.35 * toward**6 + 1.2 * toward**60)[:, None] * SUN * 0.4
-    if with_clouds:
-        body = np.clip((clouds(direction, street.seed % 97) - 0.02) * 2.2, 0, 1)
-        sky = mix(sky, rgb(2.3, 2.25, 2.2) * (1 - 0.2 * haze), body * (0.85 - 0.4 * haze))
-    return sky
+def _lamps(g: GBuffer, street: Street) -> np.ndarray:
+    """(M,) light of the street lamps that arrives, against that at a metre's distance."""
+    x, y, z = g.world
+    nx, ny, nz = g.world_normal
+    light = np.zeros_like(x)
+    for lamp_x, lamp_z in street.lamps(g.view.position[2]):
+        dz = np.float32(lamp_z - g.anchor_z) - z
+        near = np.flatnonzero(np.abs(dz) < 16)
+        dx, dy, dz = np.float32(lamp_x) - x[near], np.float32(-LAMP_HEIGHT) - y[near], dz[near]
+        square = dx * dx + dy * dy + dz * dz + np.float32(0.6)
+        distance = np.sqrt(square)
+        cosine = (dx * nx[near] + dy * ny[near] + dz * nz[near]) / distance
+        downward = np.clip(-dy / distance + np.float32(0.35), 0, 1)  # its hood keeps the light down
+        light[near] += np.clip(cosine * 0.85 + 0.15, 0, 1) * downward / square * np.clip(2 - distance / 8, 0, 1)
+    return light
 
 
-def _add_reflections(
-    light: np.ndarray, s: Surface, g: GBuffer, street: Street, direct: np.ndarray, shadow: np.ndarray, open_: np.ndarray
-) -> None:
-    """Adds to `light` (M, 3), in place, what glass and paint mirror, and the sun's sheen on duller things."""
+def _mirrors(light: np.ndarray, s: Surface, shadow: np.ndarray, open_: np.ndarray) -> None:
+    """Adds to `light` (3, M), in place, what glass and paint mirror of the sky, and the sun's highlights."""
+    g, street = s.g, s.street
     sun = street.sun.astype(np.float32)
-    shiny = np.flatnonzero(s.mirror > 0.004)
-    normal, ray, straight = g.world_normal[shiny], g.ray[shiny], s.mirror[shiny]
-    facing_eye = -(normal * ray).sum(axis=1)
-    bounced = ray + 2 * facing_eye[:, None] * normal
+    first = g.of(Kind.FACADE).start  # the ground mirrors what is seen, see _wet_ground
+    shiny = first + np.flatnonzero(s.mirror[first:] > 0.004)
+    normal, ray, straight, facing = g.world_normal[:, shiny], g.ray[:, shiny], s.mirror[shiny], g.facing[shiny]
+    bounced = ray + 2 * facing * normal
     # Schlick's Fresnel term, held down for what mirrors little
-    fresnel = straight + (1 - straight) * np.clip(1 - facing_eye, 0, 1) ** 4 * (straight * 8).clip(0, 1) * 0.8
-    above = patterns.coverage(-bounced[:, 1] - 0.12, 0.30)
-    street_below = np.broadcast_to(rgb(0.16, 0.15, 0.14), bounced.shape)
-    mirrored = mix(street_below, sky_color(bounced, street, False), above)
-    highlight = np.clip((bounced * sun).sum(axis=1), 0, 1) ** 80 * s.gloss[shiny] * shadow[shiny] * 2.5
-    light[shiny] *= 1 - fresnel[:, None]
-    light[shiny] += mirrored * (fresnel * (0.4 + 0.6 * open_[shiny]))[:, None] + SUN * highlight[:, None]
-
-    dull = np.flatnonzero((s.gloss > 0) & (s.mirror <= 0.004))
-    half = sun - g.ray[dull]  # Blinn's half vector
-    half /= np.sqrt((half * half).sum(axis=1, keepdims=True))
-    sheen = np.clip((g.world_normal[dull] * half).sum(axis=1), 0, 1) ** 24 * s.gloss[dull] * direct[dull]
-    light[dull] += SUN * sheen[:, None]
+    grazing = np.square(np.square(np.clip(1 - facing, 0, 1)))
+    fresnel = straight + (1 - straight) * grazing * np.clip(straight * 6, 0, 0.8)
+    above = patterns.coverage(-bounced[1] - np.float32(0.22), np.float32(0.35))
+    below = street.weather.array("ambient") * rgb(0.17, 0.16, 0.15)
+    mirrored = mix(below, sky_color(bounced, street, False), above)
+    light[:, shiny] *= 1 - fresnel
+    light[:, shiny] += mirrored * (fresnel * (0.4 + 0.6 * open_[shiny]))
+    if max(street.weather.sun):
+        toward = np.clip(dot(bounced, sun), 0, 1)
+        highlight = np.square(np.square(np.square(np.square(np.square(toward)))))
+        light[:, shiny] += street.weather.array("sun") * (highlight * s.gloss[shiny] * shadow[shiny])
 
 
-def blur_edges(picture: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Softens the stairs at silhouettes: a 3x3 tent, only where neighbouring pixels see different things."""
+def _wet_ground(picture: np.ndarray, s: Surface) -> None:
+    """Mirrors the lit `picture` (3, H, W), in place, in wet ground: reflected rays are followed through the depth
+    buffer, and what they hit is smeared along the ray's way on the screen, as on a rough surface."""
+    g, view = s.g, s.g.view
+    ground = slice(0, g.of(Kind.PAVEMENT).stop)
+    wet = np.flatnonzero((s.mirror[ground] > 0.004) & (g.world_normal[1, ground] < -0.9))
+    if not len(wet):
+        return
+    height, width = g.index.shape
+    rotation = view.rotation.T.astype(np.float32)
+    bounced = g.ray[:, wet] * rgb(1, -1, 1)
+    start, way = rotation @ g.relative[:, wet], rotation @ bounced
+    inverse = np.where(g.seen, g.inverse_depth, 0).ravel().astype(np.float32)
+
+    def on_screen(t: np.ndarray | np.float32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x, y, z = start + way * t
+        w = 1 / np.maximum(z, np.float32(0.1))
+        return (x * w * np.float32(view.fx) + np.float32(view.cx),
+                y * w * np.float32(view.fy) + np.float32(view.cy), w)  # fmt: skip
+
+    def pixel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        column, row = np.clip(x + 0.5, 0, width - 1).astype(np.int32), np.clip(y + 0.5, 0, height - 1).astype(np.int32)
+        return row * width + column
+
+    hit = np.full(len(wet), 60.0, np.float32)
+    open_ = np.ones(len(wet), bool)
+    last, gap_before = np.float32(0.0), np.zeros(len(wet), np.float32)
+    for t in np.float32(1.32) ** np.arange(-3, 15, dtype=np.float32):
+        x, y, w = on_screen(t)
+        gap = inverse.take(pixel(x, y)) - w * np.float32(1.01)  # positive: something stands nearer than the ray's point
+        met = open_ & (gap > 0)
+        share = np.clip(-gap_before / np.maximum(gap - gap_before, 1e-6), 0, 1)
+        hit[met] = (last + (t - last) * share)[met]
+        open_ &= ~met
+        last, gap_before = t, np.minimum(gap, 0)
+    x, y, _ = on_screen(hit)
+    flat = picture.reshape(3, -1)
+    mirrored = np.zeros((3, len(wet)), np.float32)
+    spread = np.float32(height / 180 * 3.2) * (1 - 0.4 * s.puddle[wet])
+    for step in range(-3, 4):
+        sideways = np.float32(height / 180 * 1.2 * (step % 3 - 1))
+        mirrored += np.minimum(flat.take(pixel(x + sideways, y + spread * np.float32(step)), axis=1), 3)
+    mirrored *= np.float32(1 / 7)
+    sky = open_ & (y < 0)
+    mirrored[:, sky] = sky_color(bounced[:, sky], s.street, True)
+    straight = s.mirror[wet]
+    grazing = np.square(np.clip(1 - g.facing[wet], 0, 1))
+    share = straight + (1 - straight) * grazing * grazing * np.clip(straight * 3.0, 0, 0.85)
+    at = g.pixels[wet]
+    flat[:, at] += (mirrored - flat[:, at]) * (share * (1 - 0.7 * np.clip(s.blob[wet] * 1.5, 0, 1)))
+
+
+def _bloom(picture: np.ndarray) -> np.ndarray:
+    """(3, H, W) light that the lens scatters around what is brighter than white: blurred at a quarter of the size."""
+    _, height, width = picture.shape
+    h, w = -(-height // 4), -(-width // 4)
+    bright = np.zeros((3, h * 4, w * 4), np.float32)
+    bright[:, :height, :width] = np.clip(picture - 1, 0, 4)
+    small = bright.reshape(3, h, 4, w, 4).mean(axis=(2, 4))
+    reach = max(2, h // 12)
+    taps = np.exp(-0.5 * np.square(np.arange(-2 * reach, 2 * reach + 1) / reach)).astype(np.float32)
+    taps /= taps.sum()
+    for axis, size in ((1, h), (2, w)):
+        padded = np.pad(small, [(2 * reach, 2 * reach) if k == axis else (0, 0) for k in range(3)], mode="edge")
+        small = sum(tap * np.take(padded, np.arange(k, k + size), axis=axis) for k, tap in enumerate(taps))
+        place = (np.arange(size * 4, dtype=np.float32) - 1.5) / 4
+        low = np.clip(np.floor(place).astype(int), 0, size - 1)
+        share = np.clip(place - low, 0, 1).reshape([-1 if k == axis else 1 for k in range(3)])
+        low_part, high_part = np.take(small, low, axis=axis), np.take(small, np.minimum(low + 1, size - 1), axis=axis)
+        small = low_part + (high_part - low_part) * share
+    return small[:, :height, :width]
+
+
+def _soften(picture: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Smooths the stairs at silhouettes: a 3x3 tent, only where neighbouring pixels see different things."""
     edge = np.zeros(index.shape, bool)
     across, down = index[:, 1:] != index[:, :-1], index[1:] != index[:-1]
     edge[:, 1:] |= across
     edge[:, :-1] |= across
     edge[1:] |= down
     edge[:-1] |= down
-    padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
-    tent = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16
-    share = np.where(edge, 0.85, 0.12).astype(np.float32)[..., None]
-    return picture + (tent - picture) * share
+    padded = np.pad(picture, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    tent = rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]
+    tent *= np.float32(1 / 16)
+    tent -= picture
+    tent *= np.where(edge, np.float32(0.9), np.float32(0.15))
+    return picture + tent
 
 
-def reference(g: GBuffer, street: Street, sunlight: Sunlight, frame: int) -> np.ndarray:
-    """(H, W, 3) uint8 sRGB. `frame` seeds the grain only."""
-    s = _material(g, street)
-    kind = g.prims.kind[g.prim]
-    normal, ray = g.world_normal, g.ray
+def reference(s: Surface, sunlight: Sunlight) -> np.ndarray:
+    """(H, W, 3) uint8 sRGB."""
+    g, street, weather = s.g, s.street, s.street.weather
+    normal = g.world_normal
     sun = street.sun.astype(np.float32)
-    facing = normal @ sun
-    leafy = kind == Kind.LEAF
-    lambert = np.clip(np.where(leafy, facing * 0.75 + 0.25, facing), 0, 1)  # light seeps through leaves
-    movers = g.prims.take(np.arange(g.first_mover, len(g.prims)))
-    offset = normal + np.where(leafy, 6.0, 0.0).astype(np.float32)[:, None] * sun
-    shadow = sunlight.lit(g.world, offset, g.anchor_z, g.view.position[2], movers)
-    direct = lambert * np.where(facing > 0, shadow, np.where(leafy, shadow, 0))
-    open_ = _occlusion(g) * _contact(g, kind)
-    height = -g.world[:, 1]
-    canyon = 0.55 + 0.45 * np.clip(height / 14.0, 0, 1)
-    up = -normal[:, 1]
-    from_below = (0.5 - 0.4 * up) * (1.2 - 0.05 * height).clip(0.4, 1.2)
-    ambient = SKY_LIGHT * ((0.55 + 0.45 * up) * canyon)[:, None] + BOUNCE * from_below[:, None]
-    light = s.albedo * (SUN * direct[:, None] + ambient * open_[:, None])
-    _add_reflections(light, s, g, street, direct, shadow, open_)
-
-    toward = np.clip(ray @ sun, 0, 1)
-    air = rgb(0.88, 1.04, 1.26) + (0.15 * toward**4)[:, None] * SUN * 0.6
-    light = mix(light, air, 1 - np.exp(-g.z * np.float32(street.haze)))
-
-    picture = np.empty((*g.index.shape, 3), np.float32)
-    picture[g.seen] = light
-    sky = g.directions[~g.seen]
-    picture[~g.seen] = sky_color(sky / np.sqrt((sky * sky).sum(axis=1, keepdims=True)), street)
-    picture = film(np.maximum(picture, 0) * np.float32(EXPOSURE))
-    grey = picture @ rgb(0.30, 0.59, 0.11)
-    picture = grey[..., None] + (picture - grey[..., None]) * np.float32(SATURATION)
-    picture += (picture - 0.5) * (1 - np.abs(picture - 0.5) * 2).clip(0) * np.float32(CONTRAST)
-    picture = blur_edges(picture, g.index)
-    h, w = g.index.shape
+    open_ = _occlusion(g) * _contact(s)
+    height = -g.world[1]
+    up = -normal[1]
+    canyon = 0.50 + 0.50 * np.clip(height * np.float32(1 / 14), 0, 1)
+    light = weather.array("ambient") * ((0.55 + 0.45 * up) * canyon * open_)
+    from_below = (0.5 - 0.4 * up) * np.clip(1.2 - 0.05 * height, 0.4, 1.2)
+    light += weather.array("bounce") * (from_below * open_)
+    shadow = np.ones_like(height)
+    if max(weather.sun):
+        facing = dot(normal, sun)
+        leafy = g.of(Kind.LEAF)
+        facing[leafy] = facing[leafy] * 0.75 + 0.25  # light seeps through leaves
+        lit = np.flatnonzero(facing > 0)
+        offset = normal[:, lit]
+        offset[:, (lit >= leafy.start) & (lit < leafy.stop)] += 6 * sun[:, None]
+        movers = g.prims.take(np.arange(g.first_mover, len(g.prims)))
+        shadow[:] = 0
+        shadow[lit] = sunlight.lit(g.world[:, lit], offset, g.anchor_z, g.view.position[2], movers)
+        light += weather.array("sun") * (np.maximum(facing, 0) * shadow)
+    if weather.lamps:
+        light += LAMP_LIGHT * (_lamps(g, street) * open_)
+    light *= s.albedo
+    _mirrors(light, s, shadow, open_)
+    light += s.glow
+    air = weather.array("horizon") * np.float32(0.9) * (1 - 0.45 * np.float32(weather.lamps))
+    light = mix(light, air, 1 - np.exp(g.z * np.float32(-street.haze)))
+    picture = g.picture(light, sky_color(g.sky_ray, street, True))
+    if weather.wet:
+        _wet_ground(picture, s)
+    picture *= np.float32(weather.exposure)
+    picture += _bloom(picture) * np.float32(0.35)
+    picture = film(_soften(np.minimum(picture, 4), g.index))
+    grey = picture[0] * np.float32(0.30) + picture[1] * np.float32(0.59) + picture[2] * np.float32(0.11)
+    picture = grey + (picture - grey) * SATURATION
+    h, w = grey.shape
     y, x = np.linspace(-1, 1, h, dtype=np.float32), np.linspace(-1, 1, w, dtype=np.float32)
-    picture *= (1 - 0.14 * (x[None, :] ** 2 + y[:, None] ** 2) / 2 * 1.2)[..., None]
-    noise = np.random.default_rng([street.seed, frame + 1_000_000, 77]).standard_normal((h, w, 1), dtype=np.float32)
-    picture += noise * np.float32(GRAIN)
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-
+    picture *= 1 - np.float32(VIGNETTE / 2) * (x[None, :] ** 2 + y[:, None] ** 2)
+    return np.ascontiguousarray(np.moveaxis((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), 0, 2))

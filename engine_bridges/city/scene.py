@@ -1,13 +1,13 @@
 """The embedded engine's front: a street per seed, its frames and their reference pictures.
 
-Works on: frame numbers. Frame i shows the street at i / fps seconds and follows from (seed, size, fps, i) alone: no
-state is carried from one frame to the next.
+Works on: frame numbers. Frame i shows the street at i / fps seconds and follows from (seed, overrides, size, fps, i)
+alone: no state is carried from one frame to the next.
 Knows nothing of: sockets, takes, models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,16 @@ import numpy as np
 from capture.camera import Camera
 from capture.frame import Entity
 from engine_bridges.city.gbuffer import GBuffer, draw
+from engine_bridges.city.layouts import LAYOUTS
+from engine_bridges.city.materials import Surface
+from engine_bridges.city.palettes import PALETTES
 from engine_bridges.city.raster import FAR, NEAR, View
 from engine_bridges.city.reference import reference
 from engine_bridges.city.shade import render
 from engine_bridges.city.street import Street
 from engine_bridges.city.sunlight import Sunlight
 from engine_bridges.city.things import LEGEND
+from engine_bridges.city.weather import WEATHERS
 
 __all__ = ["LEGEND", "City", "CityFrame"]
 
@@ -50,45 +54,78 @@ class CityFrame:
 
 
 class City:
-    """A procedural street. `size` is (width, height) in pixels, `fps` the frames per second of engine time."""
+    """A procedural street. `size` is (width, height) in pixels, `fps` the frames per second of engine time.
 
-    def __init__(self, seed: int, size: Sequence[int] = (320, 180), fps: float = 24.0) -> None:
+    `layout`, `palette` and `weather` (names from LAYOUTS, PALETTES and WEATHERS) overrule what the seed chooses and
+    leave everything else as it was. Raises ValueError for a name that is not there.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        size: Sequence[int] = (320, 180),
+        fps: float = 24.0,
+        *,
+        layout: str | None = None,
+        palette: str | None = None,
+        weather: str | None = None,
+    ) -> None:
         width, height = size
         if seed < 0 or width < 16 or height < 16 or not fps > 0:
             raise ValueError(f"a city needs seed >= 0, a size of at least 16x16 and fps > 0, not {seed}, {size}, {fps}")
+        self.overrides: dict[str, str | None] = {"layout": layout, "palette": palette, "weather": weather}
+        tables: tuple[Collection[str], ...] = (LAYOUTS, PALETTES, WEATHERS)
+        for (what, name), known in zip(self.overrides.items(), tables, strict=True):
+            if name is not None and name not in known:
+                raise ValueError(f"a city has no {what} {name!r}: choose one of {', '.join(known)}")
         self.seed, self.size, self.fps = int(seed), (int(width), int(height)), float(fps)
-        self._street = Street(self.seed)
+        self._street = Street(self.seed, **self.overrides)
         self._sunlight = Sunlight(self._street)
-        self._latest: tuple[int, GBuffer] | None = None
+        self._latest: tuple[int, Surface] | None = None
+
+    @property
+    def layout(self) -> str:
+        """Name of the street's layout."""
+        return self._street.layout_name
+
+    @property
+    def palette(self) -> str:
+        """Name of the street's palette."""
+        return self._street.palette_name
+
+    @property
+    def weather(self) -> str:
+        """Name of the street's light."""
+        return self._street.weather_name
 
     def frame(self, index: int) -> CityFrame:
         """The cheap render of frame `index` with its buffers."""
-        g = self._geometry(index)
-        label = np.zeros(g.index.shape, np.uint8)
-        instance = np.zeros(g.index.shape, np.uint16)
-        label[g.seen], instance[g.seen] = g.prims.label[g.prim], g.prims.instance[g.prim]
+        surface = self._surface(index)
+        g = surface.g
+        label, instance = np.zeros(g.index.size, np.uint8), np.zeros(g.index.size, np.uint16)
+        label[g.pixels], instance[g.pixels] = g.prims.label[g.prim], g.prims.instance[g.prim]
         return CityFrame(
             index=index,
             time=index / self.fps,
-            color=render(g, self._street),
+            color=render(surface),
             depth=g.depth,
             normal=g.normal,
             motion=g.motion,
-            segmentation=label,
-            instance=instance,
+            segmentation=label.reshape(g.index.shape),
+            instance=instance.reshape(g.index.shape),
             camera=self._camera(g.view),
             entities=self._entities(g),
         )
 
     def reference(self, index: int) -> np.ndarray:
         """uint8 (H, W, 3) sRGB: the high-quality shading of exactly the same frame."""
-        return reference(self._geometry(index), self._street, self._sunlight, index)
+        return reference(self._surface(index), self._sunlight)
 
-    def _geometry(self, index: int) -> GBuffer:
+    def _surface(self, index: int) -> Surface:
         # frame(i) then reference(i) is the common order; the latest buffers are only a cache
         if self._latest is None or self._latest[0] != index:
             buffers = draw(self._street, index / self.fps, (index - 1) / self.fps, self.size)
-            self._latest = (index, buffers)
+            self._latest = (index, Surface(buffers, self._street))
         return self._latest[1]
 
     @staticmethod

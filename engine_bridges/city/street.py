@@ -11,27 +11,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 
 from engine_bridges.city.drive import Drive
-from engine_bridges.city.primitives import EMPTY, Builder, Kind, Primitives, Shape, roll
+from engine_bridges.city.layouts import HELD_OUT_LAYOUTS, LAYOUTS
+from engine_bridges.city.palettes import HELD_OUT_PALETTES, PALETTES
+from engine_bridges.city.primitives import EMPTY, Builder, Kind, Primitives, Shape, pitch, roll
 from engine_bridges.city.things import (
-    BRICKS,
     BUILDING,
-    CAR_PAINTS,
     CAR_SIZES,
     CLOTHES,
     KERB,
+    LAMP_REACH,
     PAVEMENT,
     PERSON,
-    PLASTERS,
     POLE,
     ROAD,
     ROAD_HALF,
-    SIGNS,
     SKINS,
     TROUSERS,
     VEGETATION,
@@ -41,6 +40,7 @@ from engine_bridges.city.things import (
     add_person,
     add_tree,
 )
+from engine_bridges.city.weather import SHARES, WEATHERS
 
 BLOCK = 24.0
 """length of a block along the street, metres"""
@@ -80,6 +80,8 @@ class Block:
     """buildings only, for blocks far away"""
     movers: list[Mover] = field(default_factory=list)
     parked: list[tuple[int, np.ndarray, float, tuple[float, float, float]]] = field(default_factory=list)
+    lamps: list[tuple[float, float]] = field(default_factory=list)
+    """x and z of the street lamps' light"""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,11 @@ class Plot:
 
 
 class Street:
-    """Everything that a seed decides."""
+    """Everything that a seed decides. `layout`, `palette` and `weather` are names that overrule the seed's choice."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self, seed: int, *, layout: str | None = None, palette: str | None = None, weather: str | None = None
+    ) -> None:
         self.seed = seed
         g = np.random.default_rng([seed, 0x5EED])
         drone = g.random() < 0.35
@@ -116,30 +120,35 @@ class Street:
             turn_rate=g.uniform(0.35, 0.7), look_down=g.uniform(0.06, 0.14) if drone else g.uniform(-0.03, 0.05),
             phase=g.uniform(0, 2 * np.pi), vertical_fov=g.uniform(0.80, 1.02),
         )
-        elevation = np.radians(g.uniform(32, 58))
-        azimuth = g.choice([-1, 1]) * np.radians(g.uniform(22, 150))  # from the street's direction
+        # one generator each, so that an override leaves everything else as it was
+        self.layout_name = layout or _choice(seed, 1, [n for n in LAYOUTS if n not in HELD_OUT_LAYOUTS])
+        self.palette_name = palette or _choice(seed, 2, [n for n in PALETTES if n not in HELD_OUT_PALETTES])
+        self.weather_name = weather or _choice(seed, 3, list(WEATHERS), SHARES)
+        self.layout = LAYOUTS[self.layout_name].varied(np.random.default_rng([seed, 4]))
+        self.palette, self.weather = PALETTES[self.palette_name], WEATHERS[self.weather_name]
+        azimuth = g.choice([-1, 1]) * np.radians(g.uniform(30, 150))  # from the street's direction
+        height_of_sun, thickness = g.random(), g.random() ** 2
+        low, high = np.radians(self.weather.elevation)
+        elevation = low + (high - low) * height_of_sun
         self.sun = np.array(
             [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
         )
-        self.haze = g.uniform(0.0012, 0.003) if g.random() < 0.65 else g.uniform(0.004, 0.0075)
-        self.mist = min(1.0, self.haze / 0.0075)
+        thin, thick = self.weather.haze
+        self.haze = thin + (thick - thin) * thickness
+        self.mist = self.haze / 0.008
         """0 clear .. 1 hazy, as both shadings show it"""
-        self.brick_share = g.uniform(0.25, 0.75)
-        self.tall = g.uniform(7.0, 12.0)
-        self.people = g.uniform(1.2, 3.4)
-        self.cars = g.uniform(0.25, 0.72)
-        self.trees = g.uniform(0.3, 1.0)
-        self.leaf = np.array([0.26, 0.50, 0.18]) + g.uniform(-0.06, 0.10, 3) * (1.0, 0.6, 0.5)
+        self.leaf = np.array(self.palette.leaf) + g.uniform(-0.06, 0.10, 3) * (1.0, 0.6, 0.5)
         self.lead_car = g.random() < 0.5
         self.side_streets = (-1,) if self.lead_car else ((1,), (-1, 1))[int(g.integers(2))]
         self.oncoming = g.random() < 0.75
         self.oncoming_speed = g.uniform(5.0, 9.0)
         self.first_side_street = int(g.integers(1, 3))
-        self.paint = tuple(g.permutation(len(CAR_PAINTS)))
+        self.paint = tuple(g.permutation(len(self.palette.cars)))
         # all of these follow from the seed; kept because the next frame needs them again
         self.block = lru_cache(maxsize=64)(self._make_block)
         self._lead_car = lru_cache(maxsize=1)(self._make_lead_car)
         self._oncoming_car = lru_cache(maxsize=16)(self._make_oncoming_car)
+        self._still = lru_cache(maxsize=2)(self._make_still)
 
     # -- what surrounds a place ---------------------------------------------------------------------------------
 
@@ -153,11 +162,12 @@ class Street:
 
     def still(self, z: float) -> Primitives:
         """Ground and still things around a camera at `z`."""
-        first, last = int((z - BEHIND) // BLOCK), int((z + AHEAD) // BLOCK)
+        return self._still(*(int((z + reach) // BLOCK) for reach in (-BEHIND, DETAIL, AHEAD)))
+
+    def _make_still(self, first: int, detailed: int, last: int) -> Primitives:
         parts = [self._ground()]
         for number in range(first, last + 1):
-            near = number * BLOCK < z + DETAIL
-            parts.append(self.block(number).still if near else self.block(number).backdrop)
+            parts.append(self.block(number).still if number <= detailed else self.block(number).backdrop)
         return Primitives.concatenate(parts)
 
     def movers(self, time: float) -> list[Mover]:
@@ -178,6 +188,11 @@ class Street:
         first, last = int((z - BEHIND) // BLOCK), int((z + 60.0) // BLOCK)
         return [car for number in range(first, last + 1) for car in self.block(number).parked]
 
+    def lamps(self, z: float) -> list[tuple[float, float]]:
+        """Street lamps around a camera at `z`: x and z of their light."""
+        first, last = int((z - BEHIND) // BLOCK), int((z + 72.0) // BLOCK)
+        return [lamp for number in range(first, last + 1) for lamp in self.block(number).lamps]
+
     @staticmethod
     def _ground() -> Primitives:
         b = Builder()
@@ -196,7 +211,7 @@ class Street:
             gap = SIDE_STREET if self.has_side_street(number, side) else 0.0
             plot = Plot(g, ids, number, side, gap)
             doors = self._buildings(plot, buildings)
-            self._furniture(plot, small)
+            self._furniture(plot, small, block)
             self._parked(plot, small, block)
             self._people(plot, block, doors)
             if gap:
@@ -214,33 +229,37 @@ class Street:
         b.add(Kind.PAVEMENT, (0.70, 0.69, 0.67), (side * (ROAD_HALF + depth / 2), -KERB / 2, (z0 + z1) / 2),
               (depth / 2, KERB / 2, (z1 - z0) / 2), parameters=(side,))
         doors = []
-        cuts = [z0, z1] if z1 - z0 < 18 and g.random() < 0.5 else [z0, z0 + (z1 - z0) * g.uniform(0.38, 0.62), z1]
-        for a, c in zip(cuts[:-1], cuts[1:], strict=True):
+        layout, palette = self.layout, self.palette
+        count = max(1, round((z1 - z0) / layout.width + g.uniform(-0.4, 0.4)))
+        cuts = z0 + (z1 - z0) * np.linspace(0, 1, count + 1)
+        cuts[1:-1] += g.uniform(-0.15, 0.15, count - 1) * (z1 - z0) / count
+        for a, c in itertools.pairwise(cuts.tolist()):
             b.instance, b.label = next(ids), BUILDING
-            brick = g.random() < self.brick_share
-            color = np.array((BRICKS if brick else PLASTERS)[int(g.integers(5 if brick else 7))])
-            color = np.clip(color + g.uniform(-0.04, 0.04), 0, 1)
+            material = int(g.choice(3, p=layout.walls))
+            colors = (palette.plasters, palette.bricks, palette.stones)[material]
+            color = np.array(colors[int(g.integers(len(colors)))]) + g.uniform(-0.05, 0.05)
+            color = np.clip(color + g.uniform(-0.02, 0.02, 3), 0, 1)
             storey, ground = g.uniform(2.9, 3.4), g.uniform(3.5, 4.0)
-            storeys = max(1, int(round((self.tall * g.uniform(0.55, 1.6) - ground) / storey)))
+            storeys = max(1, int(round((layout.tall * g.uniform(0.7, 1.35) - ground) / storey)))
             height = ground + storeys * storey + 0.5
-            front = FRONT + g.uniform(0.0, 0.5)
+            front = FRONT + g.uniform(0.0, 0.3 + layout.setback)
             width, deep = c - a, g.uniform(9.0, 12.0)
-            shop = float(g.random() < 0.55)
+            shop = float(g.random() < layout.shops)
             bay = g.uniform(2.1, 3.2)
             bays = max(1, int(width / bay))
             door = int(g.integers(bays))
-            sign = int(g.integers(len(SIGNS)))
+            sign = palette.signs[int(g.integers(len(palette.signs)))]
             window_width, window_height = bay * g.uniform(0.36, 0.52), storey * g.uniform(0.48, 0.62)
             x = side * (front + deep / 2)
             b.place((x, 0, (a + c) / 2))
             b.add(Kind.FACADE, color, (0, -height / 2, 0), (deep / 2, height / 2, width / 2),
-                  parameters=(ground, storeys, bay, window_width, window_height, shop, door, sign + 10 * brick))
+                  parameters=(ground, storeys, bay, window_width, window_height, shop, door, material), accent=sign)
             trim = np.clip(color * 0.55 + 0.42, 0, 1)
-            gable = g.random() < 0.4
+            gable = g.random() < layout.gables
             b.add(Kind.TRIM, trim, (0, -height - 0.15, 0), (deep / 2 + 0.25, 0.15, width / 2 - 0.02))
             if gable:
                 rise = g.uniform(1.8, 2.8)
-                roof = ((0.55, 0.26, 0.20), (0.36, 0.36, 0.40), (0.45, 0.33, 0.28))[int(g.integers(3))]
+                roof = palette.roofs[int(g.integers(len(palette.roofs)))]
                 b.add(Kind.ROOF, roof, (0, -height - 0.3 - rise / 2, 0), (deep / 2 + 0.1, rise / 2, width / 2 - 0.02),
                       taper=((deep / 2) / rise, 0, 0))
             chimney_z = g.uniform(-0.35, 0.35) * width
@@ -248,9 +267,9 @@ class Street:
             # a string course above the ground floor gives the facade relief
             b.add(Kind.TRIM, trim, (-side * deep / 2, -ground - 0.08, 0), (0.12, 0.13, width / 2 - 0.02))
             if shop and g.random() < 0.6:
-                b.add(Kind.AWNING, SIGNS[int(g.integers(len(SIGNS)))], (-side * (deep / 2 + 0.55), -2.75, 0),
+                b.add(Kind.AWNING, sign, (-side * (deep / 2 + 0.55), -2.75, 0),
                       (0.62, 0.04, width / 2 - 0.5), rotation=roll(-side * 0.42))
-            if not shop and g.random() < 0.4:
+            if not shop and g.random() < layout.balconies:
                 for floor in range(1, storeys):
                     for k in range(bays):
                         if (k + door) % 2 == 0:
@@ -260,17 +279,20 @@ class Street:
             doors.append(a + (door + 0.5) * width / bays)
         if plot.gap:  # something closes the view along the side street
             b.instance = next(ids)
-            b.add(Kind.FACADE, PLASTERS[int(g.integers(7))], (side * 46, -6, z0 - SIDE_STREET / 2), (5, 6, 16),
+            plaster = palette.plasters[int(g.integers(len(palette.plasters)))]
+            b.add(Kind.FACADE, plaster, (side * 46, -6, z0 - SIDE_STREET / 2), (5, 6, 16),
                   parameters=(3.6, 2, 2.6, 1.1, 1.6, 0, 1, 0))
         return doors
 
-    def _furniture(self, plot: Plot, b: Builder) -> None:
+    def _furniture(self, plot: Plot, b: Builder, block: Block) -> None:
         g, ids, side, z0, gap = plot.g, plot.ids, plot.side, plot.start, plot.gap
         if g.random() < 0.9:
             b.instance, b.label = next(ids), POLE
-            add_lamp(b, side, z0 + 11.0 + (side > 0) * 1.5)
+            z = z0 + 11.0 + (side > 0) * 1.5
+            add_lamp(b, side, z)
+            block.lamps.append((side * (ROAD_HALF + 0.45 - LAMP_REACH), z))
         for z in (z0 + 4.0 + gap * 0.7, z0 + 18.5):
-            if g.random() < self.trees:
+            if g.random() < self.layout.trees:
                 b.instance, b.label = next(ids), VEGETATION
                 add_tree(g, b, side, z + g.uniform(-1, 1), self.leaf)
         if g.random() < 0.4:
@@ -286,24 +308,25 @@ class Street:
         zebra = self.zebra(plot.number)
         for slot in range(4):
             z = z0 + 3.0 + slot * 6.0
-            if (gap and slot < 2) or (zebra is not None and abs(z - zebra) < 5.0) or g.random() > self.cars:
+            if (gap and slot < 2) or (zebra is not None and abs(z - zebra) < 5.0) or g.random() > self.layout.cars:
                 continue
             position, heading = np.array([side * (ROAD_HALF - 1.05), 0.0, z]), (0.0 if side > 0 else np.pi)
             b.instance, b.label = next(ids), VEHICLE
             b.place(position, heading + g.uniform(-0.03, 0.03))
-            size = add_car(b, CAR_PAINTS[int(g.integers(8))], int(g.integers(3)))
+            size = add_car(b, self.palette.cars[int(g.integers(len(self.palette.cars)))], int(g.integers(3)))
             block.parked.append((b.instance, position, heading, size))
             b.place((0, 0, 0))
 
     # -- movers ---------------------------------------------------------------------------------------------------
 
     def _car(self, instance: int, paint: int, model: int, where: Path) -> Mover:
+        b = Builder()
+        b.instance, b.label = instance, VEHICLE
+        add_car(b, self.palette.cars[paint % len(self.palette.cars)], model)
+        car = b.build()
+
         def parts(time: float) -> Primitives:
-            b = Builder()
-            b.instance, b.label = instance, VEHICLE
-            b.place(*where(time))
-            add_car(b, CAR_PAINTS[paint % len(CAR_PAINTS)], model)
-            return b.build()
+            return car.moved(*where(time))
 
         parts = lru_cache(maxsize=3)(parts)  # the moment before this frame was the last frame's own
         return Mover(instance, "vehicle", ("saloon", "hatchback", "van")[model], where, parts, CAR_SIZES[model])
@@ -332,7 +355,7 @@ class Street:
         def towards(t: float):
             return np.array([-1.75, 0.0, k * ONCOMING_SPACING + offset - self.oncoming_speed * t]), np.pi
 
-        return self._car(64_010 + k % 900, self.paint[k % 8], k % 3, towards)
+        return self._car(64_010 + k % 900, self.paint[k % len(self.paint)], k % 3, towards)
 
     def _side_street_car(self, plot: Plot, block: Block) -> None:
         """A car comes out of the side street as the camera draws near: it joins (right) or gives way (left)."""
@@ -369,7 +392,7 @@ class Street:
     def _people(self, plot: Plot, block: Block, doors: list[float]) -> None:
         g, ids, side, z0, drive = plot.g, plot.ids, plot.side, plot.start, self.drive
         for door in doors:  # out of a door, across the pavement, then along it
-            if g.random() > 0.22 * self.people:
+            if g.random() > 0.22 * self.layout.people:
                 continue
             start = drive.arrival(door - g.uniform(9.0, 20.0))
             speed = g.uniform(1.1, 1.6)
@@ -384,7 +407,7 @@ class Street:
                 return np.array([side * (out - walk), -KERB, door + way * (s - walk)]), (0.0 if way > 0 else np.pi)
 
             block.movers.append(self._person(g, next(ids), leaves))
-        for _ in range(int(g.poisson(0.6 * self.people))):  # along the pavement
+        for _ in range(int(g.poisson(0.6 * self.layout.people))):  # along the pavement
             z, speed = z0 + g.uniform(0, BLOCK), g.choice([-1, 1]) * g.uniform(1.0, 1.6)
             x, passes = side * g.uniform(ROAD_HALF + 1.6, FRONT - 0.5), drive.arrival(z0)
 
@@ -393,7 +416,8 @@ class Street:
 
             block.movers.append(self._person(g, next(ids), walks))
         zebra = self.zebra(plot.number)
-        if zebra is not None and not self.oncoming and g.random() < 0.45 * self.people:  # over before the cars come
+        if zebra is not None and not self.oncoming and g.random() < 0.45 * self.layout.people:
+            # over before the cars come
             z, speed = zebra + g.uniform(-0.8, 0.8), g.uniform(1.2, 1.6)
             start = drive.arrival(zebra - 26.0 * self.lead_car) - 2 * (ROAD_HALF + 1.0) / speed - g.uniform(0.3, 1.5)
 
@@ -407,14 +431,23 @@ class Street:
         look = (CLOTHES[int(g.integers(8))], TROUSERS[int(g.integers(4))], SKINS[int(g.integers(3))])
         scale, phase = g.uniform(0.92, 1.08), g.uniform(0, 6.28)
 
+        b = Builder()
+        b.instance, b.label = instance, PERSON
+        joints, swings = add_person(b, look, scale)
+        standing = b.build()
+
         def parts(time: float) -> Primitives:
-            b = Builder()
-            b.instance, b.label = instance, PERSON
             position, heading = where(time)
             before, _ = where(time - 0.2)
             stride = min(float(np.linalg.norm(position - before)) / 0.2, 1.4) / 1.4
-            b.place(position, heading)
-            add_person(b, look, scale, 0.55 * stride * np.sin(2 * np.pi * 0.95 * time + phase))
-            return b.build()
+            angle = 0.55 * stride * np.sin(2 * np.pi * 0.95 * time + phase)
+            turns = np.stack([pitch(angle * share) for share in swings])
+            centres = joints + np.einsum("nij,nj->ni", turns, standing.position - joints)
+            return replace(standing, rotation=turns, position=centres).moved(position, heading)
 
         return Mover(instance, "person", "walker", where, lru_cache(maxsize=3)(parts), (0.5, 1.75 * scale, 0.5))
+
+
+def _choice(seed: int, matter: int, names: list[str], shares: tuple[float, ...] | None = None) -> str:
+    """One of `names`, drawn for one matter alone."""
+    return names[int(np.random.default_rng([seed, matter, 0xC17]).choice(len(names), p=shares))]

@@ -19,6 +19,9 @@ from engine_bridges.city.street import BLOCK, Street
 TEXEL = 0.1
 """metres"""
 ROWS = int(round(BLOCK / TEXEL))
+WIDEST = 10
+"""texels, the largest radius of a penumbra"""
+TAPS = 16
 TALLEST = 18.0
 """metres; receivers above this height are lit"""
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
@@ -35,14 +38,18 @@ class Sunlight:
         lean = self.rise[0] * TALLEST
         self.left = -11.0 + min(0.0, -lean)
         self.columns = int(round((22.0 + abs(lean)) / TEXEL))
-        self._tile = lru_cache(maxsize=40)(self._draw_tile)
+        self._tile = lru_cache(maxsize=16)(self._draw_tile)
+        self._block = lru_cache(maxsize=12)(self._draw_block)
+
+    def _draw_block(self, number: int) -> np.ndarray:
+        """What the still things of one block shade: height map (5 ROWS, columns) from two blocks before it on."""
+        heights = np.zeros((5 * ROWS, self.columns), np.float32)
+        cast(self.street.block(number).still, self.rise, heights, self.left, (number - 2) * BLOCK)
+        return heights
 
     def _draw_tile(self, number: int) -> np.ndarray:
-        heights = np.zeros((ROWS, self.columns), np.float32)
-        reach = 2
-        for block in range(number - reach, number + reach + 1):
-            cast(self.street.block(block).still, self.rise, heights, self.left, number * BLOCK)
-        return heights
+        blocks = [self._block(number + k)[(2 - k) * ROWS : (3 - k) * ROWS] for k in range(-2, 3)]
+        return np.maximum.reduce(blocks)
 
     def heights(self, camera_z: float, movers: Primitives) -> tuple[np.ndarray, float]:
         """Height map (rows, columns) around the camera and the z of its first row."""
@@ -55,41 +62,42 @@ class Sunlight:
     def lit(
         self, world: np.ndarray, normal: np.ndarray, anchor_z: float, camera_z: float, movers: Primitives
     ) -> np.ndarray:
-        """(M,) 0..1 share of the sun that reaches world points (M, 3), whose z counts from `anchor_z`.
+        """(K,) 0..1 share of the sun that reaches planar world points (3, K), whose z counts from `anchor_z`.
 
-        The points are lifted off their surface along `normal` (M, 3). Shadows are softer far from their caster.
+        The points are lifted off their surface along `normal` (3, K). Shadows are softer far from their caster.
         """
         heights, z0 = self.heights(camera_z, movers)
         rows, columns = heights.shape
-        p = world + normal * np.float32(0.06)
-        h = -p[:, 1]
-        gx = (p[:, 0] - np.float32(self.rise[0]) * h - np.float32(self.left)) * np.float32(1 / TEXEL) - 0.5
-        gz = (p[:, 2] - np.float32(self.rise[2]) * h - np.float32(z0 - anchor_z)) * np.float32(1 / TEXEL) - 0.5
-        flat = heights.ravel()
-
-        def sample(dx: np.ndarray | np.float32, dz: np.ndarray | np.float32) -> np.ndarray:
-            x = np.clip(gx + dx + 0.5, 0, columns - 1).astype(np.int32)
-            z = np.clip(gz + dz + 0.5, 0, rows - 1).astype(np.int32)
-            return flat[z * columns + x]
-
+        x, y, z = world + normal * np.float32(0.06)
+        gx = (x + np.float32(self.rise[0]) * y - np.float32(self.left)) * np.float32(1 / TEXEL)
+        gz = (z + np.float32(self.rise[2]) * y - np.float32(z0 - anchor_z)) * np.float32(1 / TEXEL)
         inside = (gx > 1) & (gx < columns - 2) & (gz > 1) & (gz < rows - 2)
+        np.clip(gx, WIDEST + 1, columns - WIDEST - 2, out=gx)
+        np.clip(gz, WIDEST + 1, rows - WIDEST - 2, out=gz)
+        flat = heights.ravel()
         bias = np.float32(0.10)
-        higher = np.zeros_like(h)
-        found = np.full_like(h, 1e-3)
-        for dx, dz in ((0, 0), (4, 0), (-4, 0), (0, 4), (0, -4)):
-            above = sample(np.float32(dx), np.float32(dz)) - h
-            blocks = above > bias
-            higher += np.where(blocks, above, 0)
-            found += blocks
-        # a sun of about 1.5 degrees across: the penumbra grows with the caster's height above the receiver
-        radius = np.clip(0.9 + (higher / found) * 0.28, 0.9, 7.0).astype(np.float32)
-        shade = np.zeros_like(h)
-        taps = 14
-        for k in range(taps):
-            r, angle = np.sqrt((k + 0.5) / taps), k * 2.399963
-            above = sample(radius * np.float32(r * np.cos(angle)), radius * np.float32(r * np.sin(angle))) - h
-            shade += np.clip((above - bias) * 8, 0, 1)
-        return np.where(inside, 1 - shade / taps, 1.0).astype(np.float32)
+        y += bias  # from here on: minus the receiver's height, plus the bias
+
+        def above(dx: np.ndarray | np.float32, dz: np.ndarray | np.float32) -> np.ndarray:
+            at = (gz + dz).astype(np.int32)
+            at *= columns
+            at += (gx + dx).astype(np.int32)
+            return flat.take(at) + y
+
+        higher = np.zeros_like(y)
+        found = np.full_like(y, 1e-3)
+        for dx, dz in ((0, 0), (6, 0), (-6, 0), (0, 6), (0, -6)):
+            blocker = above(np.float32(dx), np.float32(dz))
+            higher += np.maximum(blocker, 0)
+            found += blocker > 0
+        # the penumbra grows with the caster's height above the receiver, as under a thinly veiled sun
+        radius = np.clip(1.4 + (higher / found) * np.float32(0.55), 0, WIDEST).astype(np.float32)
+        shade = np.zeros_like(y)
+        for k in range(TAPS):
+            r, angle = np.sqrt((k + 0.5) / TAPS), k * 2.399963
+            blocker = above(radius * np.float32(r * np.cos(angle)), radius * np.float32(r * np.sin(angle)))
+            shade += np.clip(blocker * 8, 0, 1)
+        return np.where(inside, 1 - shade * np.float32(1 / TAPS), np.float32(1))
 
 
 def cast(prims: Primitives, rise: np.ndarray, heights: np.ndarray, left: float, z0: float) -> None:

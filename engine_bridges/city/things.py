@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine_bridges.city.primitives import Builder, Kind, pitch
+from engine_bridges.city.primitives import Builder, Kind
 
 LEGEND = {
     0: "sky", 1: "road", 2: "pavement", 3: "building", 4: "vegetation", 5: "vehicle", 6: "person", 7: "pole",
@@ -21,16 +21,10 @@ ROAD_HALF = 5.4
 KERB = 0.13
 """height of the pavement, metres"""
 
-BRICKS = ((0.66, 0.33, 0.25), (0.58, 0.36, 0.27), (0.50, 0.27, 0.22), (0.70, 0.47, 0.32), (0.46, 0.34, 0.30))
-PLASTERS = ((0.90, 0.84, 0.68), (0.82, 0.77, 0.68), (0.70, 0.77, 0.80), (0.90, 0.74, 0.60), (0.74, 0.64, 0.58),
-            (0.64, 0.72, 0.64), (0.93, 0.90, 0.84))
-CAR_PAINTS = ((0.78, 0.12, 0.12), (0.12, 0.25, 0.62), (0.90, 0.90, 0.92), (0.16, 0.17, 0.20), (0.62, 0.66, 0.70),
-              (0.92, 0.72, 0.16), (0.14, 0.42, 0.28), (0.40, 0.62, 0.80))
 CLOTHES = ((0.75, 0.18, 0.20), (0.18, 0.30, 0.60), (0.92, 0.88, 0.80), (0.20, 0.22, 0.26), (0.85, 0.60, 0.20),
            (0.25, 0.52, 0.40), (0.55, 0.35, 0.60), (0.45, 0.65, 0.80))
 TROUSERS = ((0.18, 0.22, 0.34), (0.22, 0.22, 0.24), (0.45, 0.40, 0.32), (0.34, 0.36, 0.42))
 SKINS = ((0.92, 0.74, 0.62), (0.76, 0.56, 0.44), (0.50, 0.34, 0.26))
-SIGNS = ((0.75, 0.15, 0.15), (0.15, 0.35, 0.60), (0.15, 0.45, 0.30), (0.85, 0.65, 0.15), (0.25, 0.22, 0.28))
 
 CAR_SIZES = ((1.78, 1.42, 4.3), (1.72, 1.48, 3.8), (1.90, 2.00, 4.8))
 """width, height, length of saloon, hatchback, van"""
@@ -56,18 +50,26 @@ def add_car(b: Builder, paint: tuple[float, float, float], model: int) -> tuple[
     return width, height, length
 
 
-def add_person(b: Builder, look: tuple, scale: float, swing: float) -> None:
-    """A walking person at the builder's place, facing local +z; `swing` is the angle of the right leg."""
+def add_person(b: Builder, look: tuple, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """A standing person at the builder's place, facing local +z.
+
+    Returns hip or shoulder (n, 3) of each part, and how far it swings (n,), as a share of the right leg's angle.
+    """
     shirt, trousers, skin = look
-    for x, angle in ((0.10, swing), (-0.10, -swing)):
-        leg = pitch(angle)
-        b.ball(Kind.CLOTH, trousers, np.array([x, -0.86, 0]) * scale + leg @ np.array([0, 0.43, 0]) * scale,
-               np.array([0.095, 0.46, 0.11]) * scale, rotation=leg)
-        arm = pitch(-angle * 0.8)
-        b.ball(Kind.CLOTH, shirt, np.array([x * 2.6, -1.42, 0]) * scale + arm @ np.array([0, 0.28, 0]) * scale,
-               np.array([0.06, 0.32, 0.07]) * scale, rotation=arm)
+    joints, swings = [], []
+    for x, share in ((0.10, 1.0), (-0.10, -1.0)):
+        hip, shoulder = np.array([x, -0.86, 0]) * scale, np.array([x * 2.6, -1.42, 0]) * scale
+        b.ball(Kind.CLOTH, trousers, hip + (0, 0.43 * scale, 0), np.array([0.095, 0.46, 0.11]) * scale)
+        b.ball(Kind.CLOTH, shirt, shoulder + (0, 0.28 * scale, 0), np.array([0.06, 0.32, 0.07]) * scale)
+        joints += [hip, shoulder]
+        swings += [share, -0.8 * share]
     b.ball(Kind.CLOTH, shirt, (0, -1.16 * scale, 0), np.array([0.23, 0.36, 0.15]) * scale)
     b.ball(Kind.HEAD, skin, (0, -1.61 * scale, 0.01), np.array([0.115, 0.15, 0.13]) * scale)
+    return np.array([*joints, np.zeros(3), np.zeros(3)]), np.array([*swings, 0.0, 0.0])
+
+
+LAMP_HEIGHT, LAMP_REACH = 5.6, 1.4
+"""of a street lamp's light above the road and out from its pole, metres"""
 
 
 def add_lamp(b: Builder, side: int, z: float) -> None:
@@ -76,7 +78,7 @@ def add_lamp(b: Builder, side: int, z: float) -> None:
     b.add(Kind.METAL, color, (x, -2.9, z), (0.07, 2.9, 0.07))
     b.add(Kind.METAL, color, (x, -0.55, z), (0.13, 0.45, 0.13))
     b.add(Kind.METAL, color, (x - side * 0.7, -5.75, z), (0.75, 0.05, 0.05))
-    b.add(Kind.LAMP, (0.95, 0.93, 0.82), (x - side * 1.4, -5.68, z), (0.32, 0.09, 0.14))
+    b.add(Kind.LAMP, (0.95, 0.93, 0.82), (x - side * LAMP_REACH, -LAMP_HEIGHT - 0.08, z), (0.32, 0.09, 0.14))
 
 
 def add_tree(g: np.random.Generator, b: Builder, side: int, z: float, leaf: np.ndarray) -> None:
@@ -95,3 +97,7 @@ def add_tree(g: np.random.Generator, b: Builder, side: int, z: float, leaf: np.n
         height = trunk + radius * g.uniform(0.6, 1.7)
         centre = (x + np.cos(angle) * radius * 0.7, -height, z + np.sin(angle) * radius * 0.7)
         b.ball(Kind.LEAF, np.clip(tint + g.uniform(-0.03, 0.03), 0, 1), centre, (r, r * 0.85, r))
+    for _ in range(4):
+        angle, out, r = g.uniform(0, 6.28), radius * g.uniform(0.7, 1.15), radius * g.uniform(0.32, 0.48)
+        centre = (x + np.cos(angle) * out, -trunk - radius * g.uniform(0.3, 1.9), z + np.sin(angle) * out)
+        b.ball(Kind.LEAF, np.clip(tint + g.uniform(-0.03, 0.03), 0, 1), centre, (r, r * 0.8, r))

@@ -189,25 +189,27 @@ def test_reference_is_another_picture_of_the_same_things(seed: int) -> None:
     f, reference = city.frame(30), city.reference(30)
     assert reference.shape == f.color.shape and reference.dtype == np.uint8
     error = np.mean((f.color / 255.0 - reference / 255.0) ** 2)
-    assert 12 < -10 * np.log10(error) < 20
+    assert 7 < -10 * np.log10(error) < 16
     near = np.where(f.depth < 40, f.depth, np.inf)
     edges = geometric_edges(near, f.normal)
     for picture in (f.color, reference):
         grey = picture.astype(np.float64).mean(axis=2)
         slope = np.hypot(*np.gradient(grey))
-        assert slope[edges].mean() > 2.5 * slope[~edges].mean()
+        assert slope[edges].mean() > 1.6 * slope[~edges].mean()
 
 
 def test_reference_casts_shadows_that_the_render_lacks() -> None:
-    city = City(5)
+    city = City(5, weather="day")
     darkest = 0.0
     for index in (0, 60):
-        f, reference = city.frame(index), city.reference(index) / 255.0
+        f, reference = city.frame(index), city.reference(index)
         road = (f.segmentation == CLASS["road"]) & (f.depth < 25)
-        spread = np.percentile(reference[road], 90) - np.percentile(reference[road], 10)
-        assert len(np.unique(f.color[road], axis=0)) < 40  # flat colours
+        spread, flat = (
+            np.subtract(*np.percentile(picture[road].mean(axis=1) / 255, (85, 15))) for picture in (reference, f.color)
+        )
+        assert flat < 0.12
         darkest = max(darkest, spread)
-    assert darkest > 0.15
+    assert darkest > 0.2
 
 
 def test_any_size_and_rate() -> None:
