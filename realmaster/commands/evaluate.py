@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from capture.frame import Frame
     from realmaster.progress import Screen
 
-HEADINGS = {
-    "psnr": ("PSNR to the reference", "dB", "higher is nearer"),
-    "ssim": ("SSIM to the reference", "", "higher is nearer"),
-    "depth_edge_alignment": ("depth edges kept", "", "higher is truer to the geometry"),
-    "edge_f1": ("edges against geometry", "", "higher is truer, texture lowers it"),
-    "warp_error": ("warp error", "", "lower is steadier"),
-    "flicker_ratio": ("flicker against the render", "", "1 is as steady as the render"),
-}
-"""Score -> its name for people, unit, and how to read it."""
-
 
 def add(commands: Any) -> None:
     parser = add_command(
@@ -87,21 +77,24 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 
 
 def scores_table(scores: Mapping[str, Mapping[str, float | None]], title: str) -> Any:
-    """A rich table of `{"lifted": {score: value}, "render": {score: value}}`, the lift beside its control."""
+    """A rich table of `{"lifted": {score: value}, "render": {score: value}}`, the lift beside its controls: the render
+    and, where `scores` has one, the "reference"."""
     from rich.table import Table
 
+    from realmaster.measure import MEASURES
+
+    headings = {"lifted": "lift", "render": "untouched render", "reference": "reference"}
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("score")
-    table.add_column("lift", justify="right", style="bold")
-    table.add_column("untouched render", justify="right")
+    for video in scores:
+        table.add_column(headings[video], justify="right", style="bold" if video == "lifted" else "")
     table.add_column("", style="dim")
-    for key, (name, unit, reading) in HEADINGS.items():
-        lifted, render = scores["lifted"].get(key), scores["render"].get(key)
-        if lifted is None and render is None:
+    for key, measure in MEASURES.items():
+        values = [each.get(key) for each in scores.values()]
+        if values[0] is None:
             continue
-        digits = 1 if unit else 3
-        cells = ["-" if value is None else f"{value:.{digits}f} {unit}".strip() for value in (lifted, render)]
-        table.add_row(name, *cells, reading)
+        cells = ["-" if v is None else f"{v:.{measure.digits}f} {measure.unit}".strip() for v in values]
+        table.add_row(measure.name, *cells, measure.reading)
     return table
 
 

@@ -4,6 +4,6 @@ Every score is reported for the untouched render too: a copy of the render wins 
 score alone says nothing of realism.
 """
 
-from realmaster.measure.scores import Scorer, Scores
+from realmaster.measure.scores import MEASURES, Measure, Scorer, Scores, score_clip
 
-__all__ = ["Scorer", "Scores"]
+__all__ = ["MEASURES", "Measure", "Scorer", "Scores", "score_clip"]

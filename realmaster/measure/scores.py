@@ -1,110 +1,207 @@
-"""All scores of a clip in one table: the lift, and the untouched render as its control."""
+"""All scores of a clip in one table: the lift, the untouched render as its control, and the reference where there is
+one."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from capture.frame import Frame
-from capture.geometry import geometric_edges, motion_from_depth, warp
-from realmaster.measure import structure, temporal
+from realmaster.measure.drift import color_drift, thirds
+from realmaster.measure.identity import Identity
+from realmaster.measure.moment import REFERENCE, RENDER, Moment
+from realmaster.measure.placement import Displacement, FrameOrder
+from realmaster.measure.realism import Detail, Grade, Likeness, Seams
+from realmaster.measure.structure import Structure
+from realmaster.measure.temporal import Steadiness
+
+Better = Literal["higher", "lower", "one", "zero", "none"]
+"""In which direction a number gets better: higher, lower, nearer to 1, nearer to 0; or it is no judgement."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How one score is to be read."""
+
+    name: str
+    """For people."""
+    group: str
+    """structure, time, identity, realism, late (things that appear in the middle of a clip) or drift."""
+    better: Better
+    reading: str
+    """What it says, in a few words."""
+    unit: str = ""
+    digits: int = 3
+
+
+def _measure(*args: Any, **kwargs: Any) -> Any:
+    return field(default=None, metadata={"measure": Measure(*args, **kwargs)})
 
 
 @dataclass
 class Scores:
-    """Means over a clip's frames; None where something that the score needs is not there."""
+    """Of one video over a clip; None where something that a score needs is not there. docs/measures.md defines each."""
 
-    depth_edge_alignment: float | None = None
-    """Share of the engine's depth edges that the picture keeps, within a pixel. Higher is better."""
-    edge_f1: float | None = None
-    """Picture edges against depth and normal edges. Higher is nearer to the geometry; texture lowers it."""
-    warp_error: float | None = None
-    """Difference from the last frame moved by the engine's motion, in [0, 1]. Lower is steadier."""
-    flicker_ratio: float | None = None
-    """Warp error over that of the render. 1 is as steady as the render."""
-    psnr: float | None = None
-    """Against the reference, in dB. Higher is nearer."""
-    ssim: float | None = None
-    """Against the reference, in [-1, 1]. Higher is nearer."""
+    depth_edge_alignment: float | None = _measure(
+        "depth edges kept", "structure", "higher", "share of the engine's depth edges that the picture has"
+    )
+    depth_edges_to_render: float | None = _measure(
+        "  over the render's", "structure", "higher", "at 1 as many as the render"
+    )
+    depth_edges_to_reference: float | None = _measure(
+        "  over the reference's", "structure", "higher", "at 1 as many as the truth"
+    )
+    edge_f1: float | None = _measure("edges against geometry", "structure", "higher", "F1; texture lowers it")
+    displacement: float | None = _measure(
+        "displacement", "structure", "lower", "how far it lies beside the geometry", "px", 1
+    )
+    displacement_x: float | None = _measure("  to the right", "structure", "zero", "", "px", 1)
+    displacement_y: float | None = _measure("  downwards", "structure", "zero", "", "px", 1)
+    frame_order: float | None = _measure("frames in their place", "structure", "higher", "1 is all")
+    warp_error: float | None = _measure("warp error", "time", "lower", "lower is steadier", digits=4)
+    flicker_ratio: float | None = _measure("change over the render's", "time", "one", "1 changes as the render does")
+    color_jump: float | None = _measure(
+        "colour jumps", "time", "lower", "of the whole picture, frame to frame", digits=4
+    )
+    identity_color: float | None = _measure(
+        "colour of things", "identity", "lower", "how it varies over time", digits=4
+    )
+    identity_texture: float | None = _measure("texture of things", "identity", "lower", "spread over time")
+    psnr: float | None = _measure("PSNR to the reference", "realism", "higher", "higher is nearer", "dB", 1)
+    ssim: float | None = _measure("SSIM to the reference", "realism", "higher", "higher is nearer")
+    ms_ssim: float | None = _measure("MS-SSIM to the reference", "realism", "higher", "higher is nearer")
+    detail_ratio: float | None = _measure("fine detail", "realism", "one", "over the reference's: 0.75 to 1.25 is good")
+    detail_to_render: float | None = _measure("fine detail over render's", "realism", "none", "below 1 is softer")
+    seams: float | None = _measure("patch seams", "realism", "lower", "excess gradient on a grid")
+    novelty: float | None = _measure("beyond a colour grade", "realism", "none", "0 is a copy of the render")
+    psnr_late: float | None = _measure(
+        "PSNR of what appears later", "late", "higher", "pixels of things not in the first frame", "dB", 1
+    )
+    psnr_rest: float | None = _measure("PSNR of all else", "late", "higher", "", "dB", 1)
+    depth_edges_late: float | None = _measure("depth edges of what appears later", "late", "higher", "share kept")
+    warp_error_late: float | None = _measure("warp error of what appears later", "late", "lower", "", digits=4)
+    drift_psnr: float | None = _measure(
+        "PSNR, last third", "drift", "higher", "against the first third; 0 is no drift", "dB", 2
+    )
+    drift_color: float | None = _measure("colour, last third", "drift", "lower", "change of the colour grade")
+    drift_detail: float | None = _measure("fine detail, last third", "drift", "one", "over the first third's")
 
     def to_dict(self) -> dict[str, float | None]:
-        return {name: None if value is None else round(value, 4) for name, value in asdict(self).items()}
+        """Every score by its name, rounded."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: None if value is None else round(value, 4) for name, value in values.items()}
+
+
+MEASURES: dict[str, Measure] = {each.name: each.metadata["measure"] for each in fields(Scores)}
+"""Score -> how to read it, in the order of a report."""
 
 
 class Scorer:
-    """Takes a clip frame by frame, so that takes of any length are scored in constant memory."""
+    """Takes a clip frame by frame. Pictures are not kept: memory grows by a few hundred bytes a frame.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._values: dict[str, dict[str, list[float]]] = {"lifted": {}, "render": {}}
-        self._previous: tuple[Frame, dict[str, np.ndarray]] | None = None
+    seam_period: pixels between patch borders where the model's are known; else a grid is looked for.
+    """
 
+    def __init__(self, seam_period: int | None = None) -> None:
+        self.curves: dict[str, dict[str, list[float]]] = {}
+        """Video -> score -> its value at each frame, nan where there is none."""
+        self.order, self.identity, self.seams, self.grade = FrameOrder(), Identity(), Seams(seam_period), Grade()
+        self._displacement, self._likeness = Displacement(), Likeness()
+        self._meters: list[Any] = [
+            Structure(), Steadiness(), self._likeness, Detail(),
+            self._displacement, self.order, self.identity, self.seams, self.grade,
+        ]  # fmt: skip
+        self.last: Moment | None = None
+        """The latest frame, as the measures see it."""
+
+    @property
+    def count(self) -> int:
+        """Frames so far."""
+        return 0 if self.last is None else self.last.index + 1
+
+    @torch.inference_mode()
     def add(self, frame: Frame, lifted: np.ndarray, reference: np.ndarray | None = None) -> None:
         """The next engine frame with its lift and, where there is one, the truth: uint8 `[H, W, 3]` of one size.
 
-        Structure wants depth; motion wants a motion channel, or depth with cameras; what is absent is not scored.
+        Structure wants depth; motion wants a motion channel, or depth with cameras; identity wants instances. What is
+        absent is not scored. A reference is given for all frames of a clip or for none. ValueError for pictures of
+        different sizes.
         """
-        videos = {"lifted": lifted, "render": frame.color}
-        if "depth" in frame.channels:
-            depth_edges = geometric_edges(frame.depth)
-            edges = geometric_edges(frame.depth, frame.normal) if "normal" in frame.available else depth_edges
-            for name, picture in videos.items():
-                self._note(name, "depth_edge_alignment", structure.depth_edge_alignment(picture, depth_edges))
-                self._note(name, "edge_f1", structure.edge_f1(picture, edges))
-        if self._previous is not None and (motion := engine_motion(frame, self._previous[0])) is not None:
-            moved = {name: moved_by(picture, motion) for name, picture in self._previous[1].items()}
-            residuals = {name: temporal.residual(videos[name], moved[name][0]) for name in videos}
-            for name, (_, inside) in moved.items():
-                self._note(name, "warp_error", temporal.warp_error(residuals[name], residuals["render"], inside))
-        if reference is not None:
-            for name, picture in videos.items():
-                for key, value in likeness(picture, reference).items():
-                    self._note(name, key, value)
-        self._previous = (frame, videos)
-        self.count += 1
+        pictures = [lifted, frame.color] + ([] if reference is None else [reference])
+        if len({picture.shape for picture in pictures}) > 1:
+            raise ValueError(f"pictures of one moment differ in size: {[picture.shape for picture in pictures]}")
+        moment = Moment.of(frame, pictures, self.last)
+        if self.last is not None and self.last.names != moment.names:
+            raise ValueError("a reference is given for all frames of a clip or for none")
+        values = {name: value.tolist() for meter in self._meters for name, value in meter.add(moment).items()}
+        for place, video in enumerate(moment.names):
+            curves = self.curves.setdefault(video, {})
+            for name in values.keys() - curves.keys():
+                curves[name] = [float("nan")] * moment.index
+            for name, curve in curves.items():
+                curve.append(values[name][place] if name in values else float("nan"))
+        if self.last is not None:
+            self.last.previous = None  # a chain of all moments would hold every picture
+        self.last = moment
 
-    def _note(self, name: str, key: str, value: float) -> None:
-        if np.isfinite(value):
-            self._values[name].setdefault(key, []).append(value)
-
+    @torch.inference_mode()
     def result(self) -> dict[str, Scores]:
-        """`{"lifted": Scores, "render": Scores}`."""
-        means = {name: Scores(**{k: float(np.mean(v)) for k, v in keys.items()}) for name, keys in self._values.items()}
-        still = means["render"].warp_error
-        for each in means.values():
-            if still and each.warp_error is not None:
-                each.flicker_ratio = each.warp_error / still
-        return means
+        """`{"lifted": Scores, "render": Scores}`, and "reference" where there is one."""
+        names = ("lifted", RENDER) if self.last is None else self.last.names
+        table: dict[str, dict[str, float]] = {name: {} for name in names}
+        for name in names:
+            for score, curve in self.curves.get(name, {}).items():
+                if np.isfinite(curve).any():
+                    table[name][score] = float(np.nanmean(curve))
+        if self.last is not None:
+            self._summarise(table)
+        known = MEASURES.keys()
+        return {
+            name: Scores(**{k: v for k, v in values.items() if k in known and np.isfinite(v)})
+            for name, values in table.items()
+        }
+
+    def _summarise(self, table: dict[str, dict[str, float]]) -> None:
+        """Add what is known of the whole clip only."""
+        names = list(table)
+        for summary in (
+            self._displacement.summary(), self.order.summary(len(names)), self.identity.summary(),
+            self._likeness.summary(), self.seams.summary(len(names)), self.grade.summary(),
+        ):  # fmt: skip
+            for score, values in summary.items():
+                for name, value in zip(names, values, strict=True):
+                    table[name][score] = value
+        against = names.index(REFERENCE) if REFERENCE in names else None
+        for place, name in enumerate(names):
+            row, curves = table[name], self.curves[name]
+            for score, ratio in (("depth_edge_alignment", "depth_edges_to"), ("detail", "detail_to")):
+                for other in (RENDER, REFERENCE):
+                    if table.get(other, {}).get(score) and score in row:
+                        row[f"{ratio}_{other}"] = row[score] / table[other][score]
+            row["detail_ratio"] = row.get("detail_to_reference", float("nan"))
+            if table[RENDER].get("frame_change"):
+                row["flicker_ratio"] = row["frame_change"] / table[RENDER]["frame_change"]
+            row["drift_psnr"] = thirds(np.array(curves.get("psnr", [])))
+            row["drift_color"] = color_drift(self.grade, place, against)
+            control = self.curves[RENDER if against is None else REFERENCE]
+            fine = np.array(curves["detail"]) / np.maximum(control["detail"], 1e-6)
+            row["drift_detail"] = 1 + thirds(fine) / max(float(np.nanmean(fine)), 1e-9)
 
 
-def engine_motion(frame: Frame, previous: Frame) -> np.ndarray | None:
-    """Backward flow float32 `[H, W, 2]`: the motion channel, else from depth and cameras (static surfaces only)."""
-    if "motion" in frame.channels:
-        return frame.motion
-    if "depth" not in frame.channels or not (frame.has_pose and previous.has_pose):
-        return None
-    assert frame.camera is not None and previous.camera is not None
-    return motion_from_depth(frame.depth, frame.camera, previous.camera)
+Video = Sequence[np.ndarray] | np.ndarray
+"""uint8 `[T, H, W, 3]`, or as many pictures."""
 
 
-def moved_by(picture: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`picture` of the last frame where this frame has it, and bool `[H, W]`: where that lies inside the picture."""
-    height, width = motion.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    x, y = x + motion[..., 0], y + motion[..., 1]
-    inside = np.isfinite(motion).all(-1) & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    return warp(picture, np.nan_to_num(motion)), inside
-
-
-def likeness(picture: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """PSNR and SSIM of uint8 `[H, W, 3]` pictures (torchmetrics; SSIM with the usual 11-pixel Gaussian)."""
-    import torch
-    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-
-    pair = (torch.from_numpy(np.ascontiguousarray(p)) for p in (picture, reference))
-    a, b = (p.permute(2, 0, 1)[None].float() / 255 for p in pair)
-    return {
-        "psnr": float(peak_signal_noise_ratio(a, b, data_range=1.0)),
-        "ssim": float(structural_similarity_index_measure(a, b, data_range=1.0)),
-    }
+def score_clip(frames: Iterable[Frame], lifted: Video, reference: Video | None = None) -> dict[str, float]:
+    """The scores of one lift, uint8 `[T, H, W, 3]`, by name: `MEASURES[name].better` tells in which direction a number
+    gets better. What cannot be measured is left out. ValueError when the videos differ in length or size.
+    """
+    scorer = Scorer()
+    truths = [None] * len(lifted) if reference is None else reference
+    for frame, picture, truth in zip(frames, lifted, truths, strict=True):
+        scorer.add(frame, picture, truth)
+    return {name: value for name, value in scorer.result()["lifted"].to_dict().items() if value is not None}

@@ -1,55 +1,86 @@
-"""Does a picture keep the edges that the engine's geometry lays down. numpy only."""
+"""Does a picture keep the edges that the engine's geometry lays down."""
 
 from __future__ import annotations
 
-import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from realmaster.measure.moment import Moment
 
 EDGE_DENSITY = 0.1
 """Share of a picture's pixels that count as its edges: the steepest tenth, whatever its contrast, so that a crisp
 picture and a soft one are asked for the same number of edges."""
 
-
-def luminance(color: np.ndarray) -> np.ndarray:
-    """Rec. 709 luma of sRGB values; uint8 `[..., 3]` -> float32 `[...]` in [0, 1]."""
-    return color.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32) / 255
+FEWEST_LATE = 20
+"""Pixels of depth edges on things that appeared later, below which a frame says nothing of them."""
 
 
-def gradient(picture: np.ndarray) -> np.ndarray:
-    """Sobel gradient magnitude of float32 `[H, W]`, borders repeated."""
-    p = np.pad(picture, 1, mode="edge")
-    dx = (p[:-2, 2:] + 2 * p[1:-1, 2:] + p[2:, 2:]) - (p[:-2, :-2] + 2 * p[1:-1, :-2] + p[2:, :-2])
-    dy = (p[2:, :-2] + 2 * p[2:, 1:-1] + p[2:, 2:]) - (p[:-2, :-2] + 2 * p[:-2, 1:-1] + p[:-2, 2:])
-    return np.hypot(dx, dy)
+class Structure:
+    """Edges of the pictures against the engine's, frame by frame. Wants depth."""
+
+    def add(self, moment: Moment) -> dict[str, Tensor]:
+        """Values `[P]` of this frame: depth_edge_alignment, edge_f1, and depth_edges_late of what appeared later."""
+        depth_edges, geometry = moment.depth_edges, moment.geometry_edges
+        if depth_edges is None or geometry is None or not geometry.any():
+            return {}
+        edges = picture_edges(moment.steepness)
+        near = dilate(edges)
+        values = {"edge_f1": edge_f1(edges, near, geometry)}
+        if depth_edges.any():
+            values["depth_edge_alignment"] = alignment(near, depth_edges)
+            if moment.late is not None and int((late := depth_edges & moment.late).sum()) >= FEWEST_LATE:
+                values["depth_edges_late"] = alignment(near, late)
+        return values
 
 
-def picture_edges(color: np.ndarray) -> np.ndarray:
-    """The steepest `EDGE_DENSITY` of uint8 `[H, W, 3]`, as bool `[H, W]`."""
-    steepness = gradient(luminance(color))
-    return steepness > max(float(np.quantile(steepness, 1 - EDGE_DENSITY)), 1e-6)
+def picture_edges(steepness: Tensor) -> Tensor:
+    """bool `[P, H, W]`: the steepest `EDGE_DENSITY` of each picture."""
+    values = steepness.flatten(1)
+    rank = max(1, int(values.shape[1] * (1 - EDGE_DENSITY)))
+    threshold = values.kthvalue(rank, dim=1).values.clamp_min(1e-6)
+    return steepness > threshold[:, None, None]
 
 
-def dilate(mask: np.ndarray, radius: int = 1) -> np.ndarray:
-    """bool `[H, W]`: true where a true pixel lies within `radius` rows and columns."""
-    out = mask.copy()
-    for _ in range(radius):
-        p = np.pad(out, 1)
-        rows = p[:-2] | p[1:-1] | p[2:]
-        out = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
-    return out
+def dilate(mask: Tensor) -> Tensor:
+    """bool `[P, H, W]`: true where a true pixel lies within one row and one column."""
+    p = F.pad(mask, (1, 1, 1, 1))
+    rows = p[:, :-2] | p[:, 1:-1] | p[:, 2:]
+    return rows[:, :, :-2] | rows[:, :, 1:-1] | rows[:, :, 2:]
 
 
-def depth_edge_alignment(color: np.ndarray, depth_edges: np.ndarray) -> float:
-    """Share of depth-edge pixels with a picture edge within one pixel: 1 is perfect, nan without depth edges."""
-    if not depth_edges.any():
-        return float("nan")
-    return float(dilate(picture_edges(color))[depth_edges].mean())
+def alignment(near_edges: Tensor, depth_edges: Tensor) -> Tensor:
+    """[P]: share of depth-edge pixels with a picture edge within one pixel: 1 is perfect.
+
+    near_edges: bool `[P, H, W]`, the pictures' edges dilated by one; depth_edges: bool `[H, W]`, not empty.
+    """
+    return near_edges[:, depth_edges].float().mean(1)
 
 
-def edge_f1(color: np.ndarray, geometry_edges: np.ndarray) -> float:
-    """Harmonic mean of precision and recall of the picture's edges against depth and normal edges, within one pixel."""
-    edges = picture_edges(color)
-    if not geometry_edges.any() or not edges.any():
-        return float("nan")
-    precision = float(dilate(geometry_edges)[edges].mean())
-    recall = float(dilate(edges)[geometry_edges].mean())
-    return 2 * precision * recall / max(precision + recall, 1e-9)
+def edge_f1(edges: Tensor, near_edges: Tensor, geometry: Tensor) -> Tensor:
+    """[P]: harmonic mean of precision and recall of picture edges against the engine's, within one pixel; nan for a
+    picture without edges."""
+    precision = (edges & dilate(geometry[None])).sum((1, 2)) / edges.sum((1, 2))
+    recall = near_edges[:, geometry].float().mean(1)
+    return 2 * precision * recall / (precision + recall).clamp_min(1e-9)
+
+
+def misses(moment: Moment) -> Tensor | None:
+    """[P, H, W] in [0, 1]: the engine's edges that a picture lacks, for a heat map; None without depth."""
+    if moment.geometry_edges is None:
+        return None
+    near = dilate(picture_edges(moment.steepness))
+    return (moment.geometry_edges[None] & ~near).float()
+
+
+def anchors(moment: Moment) -> Tensor:
+    """float `[H, W]`: where edges are expected: the engine's depth edges, or, where those say little, the render's."""
+    edges = moment.depth_edges
+    if edges is not None and int(edges.sum()) >= 60:
+        return edges.float()
+    return picture_edges(moment.steepness[1:2])[0].float()
+
+
+def mean_under(values: Tensor, mask: Tensor) -> Tensor:
+    """[P]: mean of `[P, H, W]` under a bool mask `[H, W]`; nan where it is empty."""
+    return values[:, mask].mean(1) if bool(mask.any()) else torch.full((len(values),), float("nan"))

@@ -1,20 +1,51 @@
-"""Does a video hold still where the engine says that it does. numpy only."""
+"""Does a video hold still where the engine says that it does."""
 
 from __future__ import annotations
 
-import numpy as np
+import torch
+from torch import Tensor
 
-TOLERANCE = 16 / 255
-"""Pixels that the render itself does not reproduce from its last frame within this are newly seen, or change their
-light; nobody can be asked to hold them."""
+from realmaster.measure.moment import Moment
 
-
-def residual(color: np.ndarray, warped_previous: np.ndarray) -> np.ndarray:
-    """Mean absolute difference over colours of uint8 `[H, W, 3]` pictures, float32 `[H, W]` in [0, 1]."""
-    return np.abs(color.astype(np.float32) - warped_previous.astype(np.float32)).mean(-1) / 255
+FEWEST_LATE = 100
+"""Pixels of things that appeared later, below which a frame says nothing of them."""
 
 
-def warp_error(video_residual: np.ndarray, render_residual: np.ndarray, inside: np.ndarray) -> float:
-    """Mean of `video_residual` `[H, W]` over the pixels that the render itself holds; nan where there are none."""
-    held = inside & (render_residual < TOLERANCE)
-    return float(video_residual[held].mean()) if held.any() else float("nan")
+class Steadiness:
+    """How much pictures change from one frame to the next, with the engine's motion taken out and without."""
+
+    def add(self, moment: Moment) -> dict[str, Tensor]:
+        """Values `[P]` of this frame, none at the first one:
+
+        frame_change: mean absolute change of pixels, motion and all.
+        warp_error: mean absolute difference from the last frame moved here, over the pixels that the render holds.
+        warp_error_late: the same over things that the clip's first frame does not show.
+        color_jump: change of the mean colour of those pixels, the largest of the three components.
+        """
+        before = moment.previous
+        if before is None:
+            return {}
+        values = {"frame_change": (moment.pictures - before.pictures).abs().mean((1, 2, 3))}
+        if moment.residual is not None and moment.held is not None:
+            if not bool(moment.held.any()):
+                return values
+            change = moment.residual[:, :, moment.held]
+            values["warp_error"] = change.abs().mean((1, 2))
+            if moment.late is not None and int((late := moment.held & moment.late).sum()) >= FEWEST_LATE:
+                values["warp_error_late"] = moment.residual[:, :, late].abs().mean((1, 2))
+        else:
+            change = (moment.pictures - before.pictures).flatten(2)
+        values["color_jump"] = change.mean(2).abs().amax(1)
+        return values
+
+
+def warp_error(moment: Moment) -> Tensor | None:
+    """[P, H, W]: where the warp error lies, 0 at pixels that the render itself does not hold; None without motion."""
+    if moment.residual is None or moment.held is None:
+        return None
+    return moment.residual.abs().mean(1) * moment.held
+
+
+def flicker_ratio(frame_change: Tensor, render_frame_change: Tensor) -> Tensor:
+    """Change from frame to frame over that of the render: the practitioners' ratio of output to input."""
+    return torch.nanmean(frame_change) / torch.nanmean(render_frame_change).clamp_min(1e-9)
