@@ -61,7 +61,8 @@ class Brighter:
 
 def picture(index: int) -> np.ndarray:
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    return np.stack([x * 4 + index, y * 6, np.full_like(x, 60 + index)], axis=-1).astype(np.uint8)
+    box = 30 * ((y >= 8) & (y < 24) & (x >= 12) & (x < 30))  # what the depth has, the render shows
+    return (np.stack([x * 4 + index, y * 6, np.full_like(x, 60 + index)], axis=-1) + box[..., None]).astype(np.uint8)
 
 
 @pytest.fixture
