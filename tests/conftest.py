@@ -29,6 +29,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("REALMASTER_RUNTIME_DIR", str(home / "run"))
     monkeypatch.setenv("REALMASTER_TAKES", str(home / "takes"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     for name in ("REALMASTER_ENDPOINT", "REALMASTER_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     return home

@@ -29,7 +29,7 @@ GUESTS = ("capture/export/import_to_blender.py",)
 """Scripts that run inside another program, which has the modules that they import."""
 
 DISTRIBUTIONS = {
-    "PIL": "pillow", "zmq": "pyzmq", "panda3d": "panda3d", "direct": "panda3d",
+    "huggingface_hub": "huggingface-hub", "PIL": "pillow", "zmq": "pyzmq", "panda3d": "panda3d", "direct": "panda3d",
     "starlette": "fastapi", "rerun": "rerun-sdk",
 }  # fmt: skip
 """Where the name that is imported is not the name that is installed."""

@@ -8,6 +8,8 @@ diffusers' form and in the trainers' (`diffusion_model.*`) are both read.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def load_adapter(pipeline: Any, profile: Profile) -> int:
 
     Raises `LiftError`.
     """
-    if profile.adapter is None:
+    if profile.adapter is None or profile.adapter_weight == 0:  # the same to the bit
         return 1
     transformers = [pipeline.transformer, getattr(pipeline, "transformer_2", None)]
     factors = set()
@@ -38,9 +40,7 @@ def load_adapter(pipeline: Any, profile: Profile) -> int:
         file = expert_file(Path(profile.adapter), EXPERTS[place])
         options: dict[str, Any] = {"load_into_transformer_2": True} if place else {}
         try:
-            pipeline.load_lora_weights(
-                str(file or profile.adapter), adapter_name=NAME, use_safetensors=True, **options
-            )
+            pipeline.load_lora_weights(str(file or profile.adapter), adapter_name=NAME, use_safetensors=True, **options)
         except (OSError, SafetensorError) as error:
             raise LiftError(f"The adapter {profile.adapter} does not load ({first_line(error)}).") from error
         except (RuntimeError, ValueError, KeyError, AttributeError) as error:
@@ -55,6 +55,19 @@ def load_adapter(pipeline: Any, profile: Profile) -> int:
     if len(factors) > 1:
         raise LiftError(f"The two files of the adapter {profile.adapter} name different reference downscale factors.")
     return factors.pop() if factors else 1
+
+
+@contextmanager
+def without_adapter(pipeline: Any) -> Iterator[None]:
+    """The pipeline's transformers as they were before an adapter was loaded."""
+    adapted = [part for part in pipeline.components.values() if getattr(part, "peft_config", None)]
+    for part in adapted:
+        part.disable_adapters()
+    try:
+        yield
+    finally:
+        for part in adapted:
+            part.enable_adapters()
 
 
 def expert_file(adapter: Path, expert: str) -> Path | None:

@@ -22,6 +22,10 @@ class LiftError(UserError):
     """A lift that cannot be done, in one sentence."""
 
 
+class OutOfMemory(LiftError):
+    """A model that does not fit the memory, however small it works."""
+
+
 @dataclass(frozen=True)
 class LiftRules:
     """The clips that a lifter takes in one piece."""
@@ -81,6 +85,8 @@ class Lifter(Protocol):
     """What it can be shown of each frame beside that."""
     guard: Guard | None
     """What each window of a take must keep; None: nothing is asked."""
+    notes: list[str]
+    """What was done for a lack of memory since it was loaded, in words for the user."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -98,6 +104,7 @@ class Lifter(Protocol):
         *,
         anchors: Mapping[int, np.ndarray] | None = None,
         references: Mapping[Cue, np.ndarray] | None = None,
+        negative_prompt: str | None = None,
     ) -> np.ndarray:
         """Lift `clip`, the frames' cues, uint8 `[T, H, W, 3]` sRGB with T up to `rules.window`, to the same shape.
 
@@ -105,6 +112,7 @@ class Lifter(Protocol):
         and the rest goes on from them. `anchors`: stills, uint8 `[H, W, 3]`, that frames of the clip (place, from 0)
         shall come close to; the model paints those frames too, so that they do not stand out. `references`: further
         cues of the same frames, each like `clip`; any of those in `self.references`, and what is not given is done
-        without. `steps` overrides the profile's sampling steps. The same seed gives the same clip. Raises `LiftError`.
+        without. `negative_prompt`: what guidance leads away from; by default the profile's. `steps` overrides the
+        profile's sampling steps. The same seed gives the same clip. Raises `LiftError`.
         """
         ...

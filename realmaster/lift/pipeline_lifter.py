@@ -1,28 +1,40 @@
-"""What lifters on a diffusers pipeline have in common: loading, the adapter, pictures in and out of the model's form.
+"""What lifters on a diffusers pipeline have in common: pictures in and out of the model's form, prompts, and what to do
+when memory runs out.
 
-Knows diffusers and profiles; what a family's pipeline is called with stands in that family's file.
+Knows profiles and pipelines; what a family's pipeline is called with stands in that family's file.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from realmaster.lift.adapters import digest, first_line, load_adapter
-from realmaster.lift.lifter import Cue, LiftError, LiftRules, Progress, check_stills
+from realmaster.lift.adapters import digest, load_adapter
+from realmaster.lift.lifter import Cue, LiftError, LiftRules, OutOfMemory, Progress, check_stills
+from realmaster.lift.memory import Mode, free_memory, give_back, is_out_of_memory, plan_for, smaller
+from realmaster.lift.pipelines import (
+    TEXT_PARTS,
+    encoder_class,
+    load_encoder,
+    load_pipeline,
+    local_folder,
+    place,
+    speed_up,
+    store,
+)
 from realmaster.lift.profiles import Profile
+from realmaster.lift.prompts import Encoded, PromptCache, encoder_identity
+
+LEAST_SIDE = 256
+"""Pixels; a picture that is worked at smaller than this shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +65,30 @@ class PipelineLifter(ABC):
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     size_multiple: ClassVar[int]
     """Width and height that the pipeline takes are multiples of this."""
+    unused_parts: ClassVar[tuple[str, ...]] = ()
+    """Parts of the pipeline that a lift has no use for; they are not loaded."""
 
-    def __init__(self, profile: Profile, device: str | None = None) -> None:
+    def __init__(self, profile: Profile, device: str | None = None, memory: Mode = "auto") -> None:
+        self.notes: list[str] = []
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # 16-bit arithmetic is slower than 32-bit on most processors.
-        dtype = torch.float32 if self.device.type == "cpu" else getattr(torch, profile.dtype)
-        self.pipeline = load_pipeline(self.pipeline_class, profile, dtype).to(self.device)
-        self.pipeline.set_progress_bar_config(disable=True)
+        self.dtype = torch.float32 if self.device.type == "cpu" else getattr(torch, profile.dtype)
+        self.base = local_folder(self.pipeline_class, profile)
+        self.plan = plan_for(profile, self.base, self.device, memory)[0]
+        whole = memory == "full"
+        without = self.unused_parts if whole else (*self.unused_parts, *TEXT_PARTS)
+        self.pipeline = load_pipeline(self.pipeline_class, profile, self.dtype, without)
+        self.encoder_class = encoder_class(self.pipeline_class, self.base)
+        self._encoder: Any = self.pipeline if whole else None
+        self._prompts: PromptCache | None = None
+        if self.encoder_class is not None:
+            self._prompts = PromptCache(self._encode_texts, encoder_identity(self.base, self.dtype))
+        self.own_scheduler = self.pipeline.scheduler
+        """The one that the model came with."""
+        store(self.pipeline, self.plan, self.dtype)
+        place(self.pipeline, self.plan, self.device)
         self.adapt(profile)
+        speed_up(self.pipeline, profile)
 
     def adapt(self, profile: Profile) -> None:
         """Lift as a profile of the same base says, with its adapter if it has one. Raises `LiftError`."""
@@ -84,7 +112,12 @@ class PipelineLifter(ABC):
     def settings(self) -> dict[str, Any]:
         """See `Lifter.settings`."""
         profile = self.profile.model_dump(exclude={"name", "description", "licence", "guard", "training"})
-        return {**profile, "adapter_digest": digest(self.profile.adapter), "device": self.device.type}
+        return {
+            **profile,
+            "adapter_digest": digest(self.profile.adapter),
+            "device": self.device.type,
+            "memory": str(self.plan),
+        }
 
     @torch.inference_mode()
     def lift(
@@ -98,6 +131,7 @@ class PipelineLifter(ABC):
         *,
         anchors: Mapping[int, np.ndarray] | None = None,
         references: Mapping[Cue, np.ndarray] | None = None,
+        negative_prompt: str | None = None,
     ) -> np.ndarray:
         """See `Lifter.lift`. Pads what the model needs padded (frames by repeating the last, sides by the border)
         and cuts it off again."""
@@ -107,37 +141,97 @@ class PipelineLifter(ABC):
         check_references(references, clip, self.references)
         if outside := [place for place in anchors if not 0 <= place < len(clip)]:
             raise LiftError(f"There is no frame {outside[0]} for an anchor in a clip of {len(clip)} frames.")
-        frames, height, width, _ = clip.shape
-        kept = 0 if prefix is None else len(prefix)
-        asked = ModelClip(
-            cue=self._to_model(clip),
-            references=tuple(self._to_model(references[cue]) for cue in self.references if cue in references),
-            known=None if prefix is None else self._to_model(prefix[: kept - (kept - 1) % self.rules.frame_step]),
-            anchors={place: self._to_model(still[None])[0] for place, still in anchors.items() if place >= kept},
-        )
         words = (self.profile.trigger, prompt or self.profile.prompt)
-        lifted = self._sample(
-            asked,
-            prompt=" ".join(word for word in words if word),
-            generator=torch.Generator().manual_seed(seed),
-            steps=steps,
-            progress=progress or (lambda done, total: None),
-        )
-        result = self._from_model(lifted, frames, height, width)
+        texts = [" ".join(word for word in words if word)]
+        if self.profile.sampling.guidance_scale > 1:
+            texts.append(self.profile.negative_prompt if negative_prompt is None else negative_prompt)
+        encoded = [None, None] if self._prompts is None else [*self._prompts(texts), None]
+
+        while True:
+            kept = 0 if prefix is None else len(prefix)
+            known = None if prefix is None else self._to_model(prefix[: kept - (kept - 1) % self.rules.frame_step])
+            asked = ModelClip(
+                cue=self._to_model(clip),
+                references=tuple(self._to_model(references[cue]) for cue in self.references if cue in references),
+                known=known,
+                anchors={place: self._to_model(still[None])[0] for place, still in anchors.items() if place >= kept},
+            )
+            try:
+                lifted = self._sample(
+                    asked,
+                    prompt=encoded[0],
+                    negative=encoded[1],
+                    generator=torch.Generator().manual_seed(seed),
+                    steps=steps,
+                    progress=progress or (lambda done, total: None),
+                )
+                break
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not in the handler: the error holds all that the failed try had made.
+            self._work_smaller()
+        result = self._from_model(lifted, *clip.shape[:3])
         if prefix is not None:
             result = match_colour(result, prefix)
             result[: len(prefix)] = prefix
         return result
+
+    def _work_smaller(self) -> None:
+        """Need less memory from now on, and note how. Raises `OutOfMemory` when nothing is left to be done."""
+        give_back(self.device)
+        plan = smaller(self.plan, self.device)
+        if plan is not None:
+            self.plan, self._encoder = plan, None
+            place(self.pipeline, plan, self.device)
+            self.notes.append(f"out of memory, tried again with less: {plan}")
+            return
+        least = max(LEAST_SIDE, self.rules.size_multiple)
+        if self.rules.max_side <= least:
+            raise OutOfMemory(
+                f"The model {self.name} does not fit this machine's memory, even at {self.rules.max_side} pixels: lift "
+                "shorter windows, close other programs, or choose a smaller model."
+            )
+        side = max(least, int(self.rules.max_side * 0.75))
+        self.notes.append(f"out of memory at {self.rules.max_side} pixels, tried again at {side}")
+        self.rules = replace(self.rules, max_side=side)
+
+    def _encode_texts(self, texts: Sequence[str]) -> list[Encoded]:
+        """Load the text encoder where there is room for it, and let it go again if the plan says so."""
+        encoder = self._encoder
+        if encoder is None:
+            encoder = load_encoder(self.pipeline_class, self.profile, self.dtype)
+            needed = 1.1 * sum(weight.nbytes for weight in encoder.text_encoder.parameters())
+            encoder.text_encoder.to(self.device if free_memory(self.device) > needed else "cpu")
+        encoded = [self._encode(encoder, text) for text in texts]
+        if self.plan.keep_encoder:
+            self._encoder = encoder
+        else:
+            del encoder
+            give_back(self.device)
+        return encoded
 
     @abstractmethod
     def _compression(self) -> tuple[int, int]:
         """Frames, and pixels along each side, that one latent stands for."""
 
     @abstractmethod
+    def _encode(self, encoder: Any, text: str) -> Encoded:
+        """What the text encoder, in a pipeline that holds nothing else, makes of a text."""
+
+    @abstractmethod
     def _sample(
-        self, clip: ModelClip, *, prompt: str, generator: torch.Generator, steps: int | None, progress: Progress
+        self,
+        clip: ModelClip,
+        *,
+        prompt: Encoded | None,
+        negative: Encoded | None,
+        generator: torch.Generator,
+        steps: int | None,
+        progress: Progress,
     ) -> Tensor:
-        """Lift a clip to float `[T, H, W, 3]` in [0, 1] of its length and size."""
+        """Lift a clip to float `[T, H, W, 3]` in [0, 1], on the CPU, of its length and size. `prompt`: None where the
+        model has no text encoder; `negative`: None without guidance."""
 
     def _working_size(self, height: int, width: int) -> tuple[int, int]:
         scale = min(1.0, self.rules.max_side / max(height, width))
@@ -164,11 +258,11 @@ class PipelineLifter(ABC):
         return (video.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def counting_steps(progress: Progress, steps: int) -> Callable[..., dict[str, Any]]:
-    """A pipeline's `callback_on_step_end` that tells `progress(done, steps)`."""
+def counting_steps(progress: Progress, steps: int, before: int = 0) -> Callable[..., dict[str, Any]]:
+    """A pipeline's `callback_on_step_end` that tells `progress(done, steps)`, of which `before` were done already."""
 
     def step_end(_pipeline: object, step: int, _timestep: object, kwargs: dict[str, Any]) -> dict[str, Any]:
-        progress(step + 1, steps)
+        progress(before + step + 1, steps)
         return kwargs
 
     return step_end
@@ -215,35 +309,3 @@ def match_colour(lifted: np.ndarray, prefix: np.ndarray) -> np.ndarray:
     levels = np.arange(256)[:, None] * gain + offset  # one look-up a channel instead of arithmetic on every pixel
     table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     return np.stack([table[:, channel][lifted[..., channel]] for channel in range(3)], axis=-1)
-
-
-def load_pipeline(cls: type[DiffusionPipeline], profile: Profile, dtype: torch.dtype) -> Any:
-    """From a folder in diffusers layout, or from the hub (or its cache). Weights come from safetensors only, classes
-    from diffusers, transformers and modules of ours that are imported already: diffusers imports no other by name.
-    Raises `LiftError`."""
-    is_folder = Path(profile.base).is_dir()
-    try:
-        index = cls.load_config(profile.base)
-        # Parts saved as absent (the embedded model has no text encoder) must be said to be absent.
-        absent = {name: None for name in ("text_encoder", "tokenizer") if index.get(name) == [None, None]}
-        with quiet():
-            return cls.from_pretrained(profile.base, dtype=dtype, use_safetensors=True, **absent)
-    except (OSError, ValueError, SafetensorError) as error:
-        mend = "mend or replace the folder" if is_folder else "download it first or give a folder in diffusers layout"
-        raise LiftError(
-            f"The model {profile.base} of profile {profile.name} does not load ({first_line(error)}); {mend}."
-        ) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without diffusers' progress bar and its remark that our codec is not the class it expected."""
-    level, bars = diffusers_logging.get_verbosity(), diffusers_logging.is_progress_bar_enabled()
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(level)
-        if bars:
-            diffusers_logging.enable_progress_bar()

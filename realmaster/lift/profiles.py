@@ -20,6 +20,9 @@ from realmaster.lift.lifter import Cue, Guard, LiftError
 Family = Literal["ltx2", "wan", "vace"]
 """Model families, each with a file of its own."""
 
+Quantisation = Literal["int8", "nf4"]
+"""int8: torchao, weights only. nf4: bitsandbytes, 4 bits, on a card only."""
+
 PIPELINES: dict[str, Family] = {
     "LTX2InContextPipeline": "ltx2",
     "LTX2ConditionPipeline": "ltx2",
@@ -41,6 +44,10 @@ class Sampling(BaseModel):
     solver: Literal["unipc", "euler"] | None = Field(None, description="Wan only; by default the model's own")
     flow_shift: float | None = Field(None, gt=0.0, description="Wan only; by default the model's own")
     guidance_scale: float = Field(1.0, ge=1.0, le=30.0, description="classifier-free guidance; 1 is off")
+    guidance_rescale: float = Field(0.0, ge=0.0, le=1.0, description="LTX-2 only; against guidance's harsh contrast")
+    stg_scale: float = Field(0.0, ge=0.0, le=30.0, description="LTX-2 only; spatio-temporal guidance; 0 is off")
+    stg_blocks: list[int] = Field([28], min_length=1, description="LTX-2 only; blocks that this guidance disturbs")
+    modality_scale: float = Field(1.0, ge=1.0, le=30.0, description="LTX-2 only; guidance by sound; 1 is off")
 
     @model_validator(mode="after")
     def _sigmas_fall(self) -> Sampling:
@@ -57,6 +64,15 @@ class Training(BaseModel):
 
     base: str = Field(description="folder in diffusers layout (relative to the profile) or a hub id")
     sampling: Sampling = Field(Sampling(steps=30, guidance_scale=3.0), description="how that model samples")
+
+
+class Upscale(BaseModel):
+    """LTX-2 only: lift at half the size, enlarge the latents, and sample on from there without adapter and render."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field("latent_upsampler", description="latent upsampler: a part of the base, a folder, or a hub id")
+    sigmas: list[float] = Field([0.909375, 0.725, 0.421875], min_length=1, description="noise levels after enlarging")
 
 
 class Profile(BaseModel):
@@ -79,9 +95,14 @@ class Profile(BaseModel):
     window: int = Field(121, ge=1, description="frames lifted in one piece")
     overlap: int = Field(9, ge=0, description="frames that a window takes over from the one before")
     max_side: int = Field(1280, ge=64, description="longer side at which the model works, in pixels")
+    frame_rate: float | None = Field(None, gt=0.0, description="LTX-2 only; what it is told; a take keeps its times")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    quantise: Quantisation | None = Field(None, description="store the transformer's weights in fewer bits")
+    attention: str | None = Field(None, description="kernel of the self-attention, as diffusers names it (sage_hub)")
+    compile: bool = Field(False, description="compile the transformer's blocks: slow to start, faster after")
     sampling: Sampling = Sampling()
     training: Training | None = Field(None, description="where another base is trained on than lifted with")
+    upscale: Upscale | None = Field(None, description="without it the model works in one stage")
     guard: Guard | None = Field(None, description="without it no window is judged before the next")
 
 

@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from realmaster.lift.lifter import LiftError, Progress
+from realmaster.lift.memory import Mode
 from realmaster.lift.pipeline_lifter import ModelClip, counting_steps
 from realmaster.lift.profiles import Profile
+from realmaster.lift.prompts import Encoded
 from realmaster.lift.wan import WanLifter
 
 
@@ -21,13 +23,20 @@ class VACELifter(WanLifter):
 
     pipeline_class = WanVACEPipeline
 
-    def __init__(self, profile: Profile, device: str | None = None) -> None:
+    def __init__(self, profile: Profile, device: str | None = None, memory: Mode = "auto") -> None:
         if profile.references:
             raise LiftError(f"A VACE model is shown one cue: leave the references out of profile {profile.name}.")
-        super().__init__(profile, device)
+        super().__init__(profile, device, memory)
 
     def _sample(
-        self, clip: ModelClip, *, prompt: str, generator: torch.Generator, steps: int | None, progress: Progress
+        self,
+        clip: ModelClip,
+        *,
+        prompt: Encoded | None,
+        negative: Encoded | None,
+        generator: torch.Generator,
+        steps: int | None,
+        progress: Progress,
     ) -> Tensor:
         count = steps or self.profile.sampling.steps
         height, width = clip.size
@@ -38,8 +47,7 @@ class VACELifter(WanLifter):
         # White is made, black is kept as it is shown.
         mask = [Image.new("L", (width, height), 0 if place in kept else 255) for place in range(len(clip))]
         lifted = self.pipeline(
-            prompt,
-            negative_prompt=self.profile.negative_prompt,
+            **self._texts(prompt, negative),
             video=[Image.fromarray(picture) for picture in (shown * 255).round().to(torch.uint8).numpy()],
             mask=mask,
             height=height,

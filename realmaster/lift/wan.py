@@ -14,9 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from realmaster.lift.lifter import LiftError, Progress
+from realmaster.lift.memory import Mode
 from realmaster.lift.pipeline_lifter import ModelClip, PipelineLifter, counting_steps
 from realmaster.lift.profiles import Profile, Sampling
+from realmaster.lift.prompts import Encoded
 from realmaster.lift.wan_in_context import WanInContextPipeline, WanReference
+
+PROMPT_TOKENS = 512
+"""To which the pipelines fill prompts up."""
 
 SOLVERS = {"unipc": UniPCMultistepScheduler, "euler": FlowMatchEulerDiscreteScheduler}
 
@@ -27,16 +32,40 @@ class WanLifter(PipelineLifter):
     pipeline_class: ClassVar[type[DiffusionPipeline]] = WanInContextPipeline
     size_multiple = 16
 
-    def __init__(self, profile: Profile, device: str | None = None) -> None:
-        super().__init__(profile, device)
+    def __init__(self, profile: Profile, device: str | None = None, memory: Mode = "auto") -> None:
+        super().__init__(profile, device, memory)
         self.pipeline.vae.to(torch.float32)  # its range suffers visibly in 16 bits
-        self.pipeline.scheduler = scheduler(self.pipeline.scheduler, profile.sampling)
+
+    def adapt(self, profile: Profile) -> None:
+        """See `PipelineLifter.adapt`."""
+        super().adapt(profile)
+        self.pipeline.scheduler = scheduler(self.own_scheduler, profile.sampling)
 
     def _compression(self) -> tuple[int, int]:
         return self.pipeline.vae_scale_factor_temporal, self.pipeline.vae_scale_factor_spatial
 
+    def _encode(self, encoder: Any, text: str) -> Encoded:
+        embeds, _ = encoder.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=PROMPT_TOKENS)
+        return {"embeds": embeds}
+
+    def _texts(self, prompt: Encoded | None, negative: Encoded | None) -> dict[str, Tensor | None]:
+        """The pipeline's arguments for prompts."""
+        if prompt is None:
+            raise LiftError(f"The model {self.profile.base} has no text encoder, which the Wan family needs.")
+        return {
+            "prompt_embeds": prompt["embeds"].to(self.device),
+            "negative_prompt_embeds": None if negative is None else negative["embeds"].to(self.device),
+        }
+
     def _sample(
-        self, clip: ModelClip, *, prompt: str, generator: torch.Generator, steps: int | None, progress: Progress
+        self,
+        clip: ModelClip,
+        *,
+        prompt: Encoded | None,
+        negative: Encoded | None,
+        generator: torch.Generator,
+        steps: int | None,
+        progress: Progress,
     ) -> Tensor:
         sampling = self.profile.sampling
         sigmas = sampling.sigmas if steps is None else None
@@ -44,8 +73,7 @@ class WanLifter(PipelineLifter):
         height, width = clip.size
         prefix = self._prefix(clip)
         lifted = self.pipeline(
-            prompt,
-            negative_prompt=self.profile.negative_prompt,
+            **self._texts(prompt, negative),
             references=[self._reference(shown) for shown in (clip.cue, *clip.references)],
             prefix=None if prefix is None else prefix.permute(0, 3, 1, 2),
             height=height,

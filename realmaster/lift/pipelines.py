@@ -1,0 +1,189 @@
+"""From a folder in diffusers layout, or a hub id, to a pipeline that is held as a memory plan says.
+
+Weights come from safetensors only, classes from diffusers, transformers and modules of ours that are imported already:
+diffusers imports no other by name. Knows diffusers; nothing of pictures or of what a family's pipeline is called with.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, ModelMixin, PipelineQuantizationConfig
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError
+
+from realmaster.lift.adapters import first_line
+from realmaster.lift.lifter import LiftError
+from realmaster.lift.memory import Plan, Quantisation
+from realmaster.lift.profiles import Profile
+
+TEXT_PARTS = ("text_encoder", "tokenizer")
+EXPERTS = ("transformer", "transformer_2")
+OFF_LINE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError)
+
+
+def local_folder(cls: type[DiffusionPipeline], profile: Profile) -> Path:
+    """The folder of the profile's base: where it stands, or where the hub's files are kept once they are here.
+
+    Raises `LiftError`.
+    """
+    if Path(profile.base).is_dir():
+        return Path(profile.base)
+    try:
+        with quiet():
+            return Path(cls.download(profile.base, use_safetensors=True))
+    except OFF_LINE as error:
+        raise LiftError(
+            f"The model {profile.base} of profile {profile.name} is not on this machine and the hub cannot be reached: "
+            "connect, or give a folder in diffusers layout."
+        ) from error
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise LiftError(
+            f"The model {profile.base} of profile {profile.name} cannot be had from the hub ({first_line(error)}): "
+            "see whether its licence must be agreed to there, or give a folder in diffusers layout."
+        ) from error
+
+
+def load_pipeline(
+    cls: type[DiffusionPipeline], profile: Profile, dtype: torch.dtype, without: Collection[str] = ()
+) -> Any:
+    """The profile's base on the CPU, without the parts named. Raises `LiftError`."""
+    folder = local_folder(cls, profile)
+    try:
+        parts = parts_of(cls, folder)
+        options: dict[str, Any] = {}
+        if profile.quantise is not None:
+            config = quantisation_config(profile.quantise, dtype)
+            experts = [name for name in EXPERTS if parts.get(name)]
+            options["quantization_config"] = PipelineQuantizationConfig(quant_mapping=dict.fromkeys(experts, config))
+        # Parts that the index says are absent (the embedded model has no text encoder) must be said to be absent.
+        absent = {
+            name: None for name, part in parts.items() if name in without or (part is None and name in TEXT_PARTS)
+        }
+        with quiet():
+            pipeline = cls.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **absent, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise LiftError(
+            f"The model {profile.base} of profile {profile.name} does not load ({first_line(error)}); "
+            "mend or replace it."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_encoder(cls: type[DiffusionPipeline], profile: Profile, dtype: torch.dtype) -> Any:
+    """Nothing but the text encoder and its tokenizer, as a pipeline. Raises `LiftError`."""
+    parts = parts_of(cls, local_folder(cls, profile))
+    return load_pipeline(cls, profile, dtype, parts.keys() - {*TEXT_PARTS})
+
+
+def encoder_class(cls: type[DiffusionPipeline], folder: Path) -> str | None:
+    """Name of the text encoder's class; None for a model without one, as the embedded one."""
+    return parts_of(cls, folder).get("text_encoder")
+
+
+def parts_of(cls: type[DiffusionPipeline], folder: Path) -> dict[str, str | None]:
+    """Name -> class of each part that the folder's index lists; None for a part that it says is absent."""
+    index = cls.load_config(str(folder))
+    return {name: value[1] for name, value in index.items() if isinstance(value, list | tuple) and len(value) == 2}
+
+
+def load_part(cls: type[ModelMixin], reference: str, base: Path, dtype: torch.dtype) -> Any:
+    """One model: a part of the base, a folder, or a hub id. Raises `LiftError`."""
+    place = base / reference if (base / reference).is_dir() else reference
+    try:
+        return cls.from_pretrained(str(place), torch_dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise LiftError(f"The {cls.__name__} {reference} does not load ({first_line(error)}).") from error
+
+
+def quantisation_config(how: Quantisation, dtype: torch.dtype) -> Any:
+    """How diffusers stores weights in fewer bits as it loads them. Raises `LiftError` where that cannot be."""
+    package = {"int8": "torchao", "nf4": "bitsandbytes"}[how]
+    if importlib.util.find_spec(package) is None:
+        raise LiftError(f'quantise = "{how}" needs {package}: pip install "realmaster[{package}]".')
+    if how == "int8":
+        from diffusers import TorchAoConfig
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    from diffusers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise LiftError('quantise = "nf4" needs an NVIDIA card: use "int8", or leave it out.')
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def store(pipeline: Any, plan: Plan, dtype: torch.dtype) -> None:
+    """Cast what the plan stores in 8 bits. Before an adapter is loaded: that stays in `dtype`."""
+    if plan.weights == "fp8":
+        for transformer in transformers(pipeline):
+            transformer.to(dtype)  # layers of mixed types would not be cast back alike
+            transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+
+
+def place(pipeline: Any, plan: Plan, device: torch.device) -> None:
+    """Bring a pipeline's parts to `device`, or to where the plan keeps them. May be called again with a smaller one."""
+    moving = transformers(pipeline) if plan.offload else []
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module) and not any(part is each for each in moving):
+            part.to(device)
+    for transformer in moving:
+        transformer.to("cpu")
+        transformer.enable_group_offload(
+            onload_device=device,
+            offload_device=torch.device("cpu"),
+            offload_type="block_level",
+            num_blocks_per_group=1,
+            use_stream=device.type == "cuda",
+        )
+    if plan.tiling:
+        pipeline.vae.enable_tiling()
+
+
+def speed_up(pipeline: Any, profile: Profile) -> None:
+    """What the profile asks for: an attention kernel, compiled blocks. After the adapter is loaded.
+
+    The kernel is set for the video's self-attention alone (layers named `attn1`): cross-attention to the text carries a
+    mask that fast kernels refuse, and set for a whole model it would become the default of the process.
+
+    Raises `LiftError` for a kernel that diffusers does not know or cannot have here.
+    """
+    for transformer in transformers(pipeline):
+        if profile.attention is not None:
+            for name, module in transformer.named_modules():
+                if name.rpartition(".")[2] == "attn1":
+                    try:
+                        module.set_attention_backend(profile.attention)
+                    except (ValueError, RuntimeError, ImportError) as error:
+                        raise LiftError(
+                            f"The attention {profile.attention!r} of profile {profile.name} cannot be used here "
+                            f"({first_line(error)})."
+                        ) from error
+        if profile.compile:
+            transformer.compile_repeated_blocks(fullgraph=True)
+
+
+def transformers(pipeline: Any) -> list[Any]:
+    """The transformer of each expert."""
+    return [part for name in EXPERTS if (part := getattr(pipeline, name, None)) is not None]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without diffusers' progress bar and its remark that our codec is not the class it expected."""
+    level, bars = diffusers_logging.get_verbosity(), diffusers_logging.is_progress_bar_enabled()
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+        if bars:
+            diffusers_logging.enable_progress_bar()
