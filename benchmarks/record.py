@@ -372,7 +372,7 @@ def record_daemon(answers: Any, takes: Path) -> None:
 def record_sender(answers: Any, address: str, folder: Path, size: str, fps: float, seconds: float) -> None:
     endpoint, token = address.split()
     sets = load(folder, size)
-    count, walls, threads, late = round(seconds * fps), [], [], 0
+    count, walls, threads, dropped, late = round(seconds * fps), [], [], [], 0
     with FrameSender(
         endpoint, token=token, engine="benchmark", game=size, channels=descriptors(sets[0]), mode="live", fps=fps
     ) as sender:
@@ -387,6 +387,8 @@ def record_sender(answers: Any, address: str, folder: Path, size: str, fps: floa
             if sender.send(None, sets[index % DISTINCT], time=index / fps, serial=index):
                 walls.append(time.perf_counter() - wall)
                 threads.append(time.thread_time() - thread)
+            else:
+                dropped.append(index)
         cpu = time.process_time() - cpu
         transport = sender.transport
     answers.put(
@@ -395,6 +397,7 @@ def record_sender(answers: Any, address: str, folder: Path, size: str, fps: floa
             {
                 "sent": sender.stats.sent,
                 "dropped": sender.stats.dropped,
+                "dropped_at_s": [round(index / fps, 1) for index in dropped],
                 "late": late,
                 "transport": transport,
                 "render_thread_ms": float(np.median(threads)) * 1e3,
@@ -507,6 +510,7 @@ def print_recording(row: dict[str, Any]) -> None:
     print(
         f"\n{row['size']} at {row['fps']:g} frames per second for {row['seconds']:g} s, live, over {row['transport']}\n"
         f"  {row['sent']} sent, {row['recorded']} recorded, {row['dropped']} dropped"
+        + (f" (at {', '.join(map(str, dict.fromkeys(row['dropped_at_s'])))} s)" if row["dropped"] else "")
         + (f", {row['late']} times the engine itself was late" if row["late"] else "")
         + f"\n  engine: {row['render_thread_ms']:.2f} ms CPU of the render thread a frame; "
         f"send() takes {row['send_ms_p50']:.1f} ms, 99% {row['send_ms_p99']:.1f} ms\n"

@@ -13,6 +13,7 @@ import math
 import os
 import time as clock
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -59,7 +60,7 @@ class SenderStats:
     dropped: int = 0
     """Frames not sent: no credit in live mode."""
     lost: int = 0
-    """Frames sent whose credit had not come back when the daemon went away."""
+    """Frames sent that were neither recorded nor, where nothing was recorded, released when the daemon went away."""
     acknowledged: int | None = None
     """Serial of the last frame that the daemon has safely recorded."""
 
@@ -129,7 +130,8 @@ class FrameSender:
         self._segment: Segment | None = None
         self._next_slot = 0
         self._credit = 0
-        self._in_flight = 0
+        self._unanswered: deque[int] = deque()  # serials of frames sent that the daemon is not known to have dealt with
+        self._recording = False
         self._missed = 0  # frames dropped or lost since the last one sent
         self._announced: set[str] = set()  # names of the channels in the last hello that was sent
         self._declined: set[str] = set()  # those of them that the daemon did not accept
@@ -221,7 +223,7 @@ class FrameSender:
             self._next_slot += 1
             self.stats.shared += 1
         self._credit -= 1
-        self._in_flight += 1
+        self._unanswered.append(serial)
         self._missed = 0
         self.stats.sent += 1
         return True
@@ -471,9 +473,10 @@ class FrameSender:
             self._hello_due = clock.monotonic() + 0.1
 
     def _end_session(self) -> None:
-        self.stats.lost += self._in_flight
-        self._missed += self._in_flight
-        self._in_flight = 0
+        self.stats.lost += len(self._unanswered)
+        self._missed += len(self._unanswered)
+        self._unanswered.clear()
+        self._recording = False
         self._credit = 0
         self._welcome = None
         self._segment = None
@@ -507,15 +510,25 @@ class FrameSender:
             pass  # left over from an earlier session
         elif isinstance(message, wire.Credit):
             self._credit += message.n
-            self._in_flight = max(0, self._in_flight - message.n)
             if message.recorded is not None:
                 self.stats.acknowledged = message.recorded
+            self._note_answer(message)
         elif isinstance(message, wire.Control):
+            if message.name in ("record_start", "record_stop"):
+                self._recording = message.name == "record_start"
             self._controls.append(message)
         elif isinstance(message, wire.Goodbye):
             self.goodbye = message
-            self._in_flight = 0
+            self._unanswered.clear()
             self._end_session()
+
+    def _note_answer(self, credit: wire.Credit) -> None:
+        """While recording a credit says that the daemon has room, and only an acknowledgement that a frame is safe."""
+        released = 0 if self._recording else credit.n
+        recorded = -1 if credit.recorded is None else credit.recorded
+        while self._unanswered and (released > 0 or self._unanswered[0] <= recorded):
+            self._unanswered.popleft()
+            released -= 1
 
     def _refused(self, error: wire.Error) -> None:
         if error.code == "no_session":

@@ -46,7 +46,7 @@ class Segment:
 
     @classmethod
     def create(cls, slots: int, slot_bytes: int) -> Segment:
-        """A new segment of at least `slot_bytes` bytes a slot. Pages count as used once they were written.
+        """A new segment of at least `slot_bytes` bytes a slot.
 
         Raises OSError where the system has no such memory or not enough of it.
         """
@@ -65,7 +65,8 @@ class Segment:
             os.ftruncate(fd, size)
             _seal(fd)
             os.pwrite(fd, key.encode(), 0)
-            memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+            # Its pages are made now, not by the first frames, while the game waits.
+            memory = mmap.mmap(fd, size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ)
         except BaseException:
             os.close(fd)
             raise
@@ -122,6 +123,6 @@ def _map_file(name: str, size: int) -> mmap.mmap:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode) or info.st_size != size:
             raise OSError("what lies there is no memory of the size that was offered")
-        return mmap.mmap(fd, size)
+        return mmap.mmap(fd, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
     finally:
         os.close(fd)

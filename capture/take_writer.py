@@ -56,7 +56,7 @@ class WriterSettings:
     """A new segment file begins when the next frame would make the file larger than this."""
     reserve_bytes: int = 64 * 2**20
     """The take stops cleanly when the disk would have less free space than this."""
-    sync_seconds: float = 1.0
+    sync_seconds: float = 0.2
     """At most so much recording is lost when the power fails."""
     codecs: Mapping[str, str] = field(default_factory=dict)
     """Codec by channel name where it is not `capture.codecs.live_codec`."""
@@ -320,7 +320,7 @@ class TakeWriter:
         now = clock.monotonic()
         if self._syncing is None and now - self._synced >= self._settings.sync_seconds:
             self._synced = now
-            self._syncing = self._syncer.submit(_sync, self._segment_fd)
+            self._syncing = self._syncer.submit(_sync_and_release, self._segment_fd, self._segments[-1]["bytes"])
 
     def _check_space(self, size: int) -> None:
         if shutil.disk_usage(self.path).free < self._settings.reserve_bytes + size:
@@ -456,6 +456,14 @@ def _write(fd: int, parts: Sequence[bytes | memoryview]) -> None:
 
 def _sync(fd: int) -> None:
     getattr(os, "fdatasync", os.fsync)(fd)
+
+
+def _sync_and_release(fd: int, length: int) -> None:
+    """Make a file's first `length` bytes safe, and keep no copy of them in memory: a take is larger than what its reader
+    needs of it, would push the game's own files out, and a system without free memory writes slowly."""
+    _sync(fd)
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, length, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_folder(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Compressing each frame once, on worker threads, for everybody who keeps it: the recorder and the ring.
 
 Works on frames and an executor; knows nothing of sockets or disks. The frame as received is let go as soon as it is
-compressed. How many wait is bounded by the session's credits, which come back only then.
+compressed. How many wait is bounded by the session's credits (`daemon.session`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ class Encoding:
     def nbytes(self) -> int:
         """Bytes of the compressed frame; 0 before it is there, and when it could not be made."""
         return self._future.result().nbytes if self._future.done() and self.ok else 0
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes now: those of the frame as received until it is compressed."""
+        return self.nbytes if self._future.done() else self.frame_bytes
 
     @property
     def ok(self) -> bool:

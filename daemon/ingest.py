@@ -140,7 +140,7 @@ class Ingest:
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.ROUTER_MANDATORY, 1),  # a send to a peer that is gone fails: that is how we notice
-            (zmq.RCVHWM, self.settings.record_window + 4),
+            (zmq.RCVHWM, self.settings.record_credits + 4),
             (zmq.SNDHWM, 256),
             (zmq.MAXMSGSIZE, self.settings.limits.frame_bytes),
             (zmq.LINGER, 500),
@@ -359,7 +359,7 @@ class Ingest:
             raise ProtocolError("busy", f"The daemon has {len(self._sessions)} sessions and takes no more.")
         self._sessions[peer] = session
         self._share_ring()
-        session.held = session.window
+        session.held = session.free_credits
         if session.shares:
             self._offer_memory(session, wire.slot_layout(descriptor.nbytes for descriptor in hello.channels)[1])
         self._send(
@@ -520,32 +520,29 @@ class Ingest:
         return recorder.name
 
     def _keep(self, session: Session, frame: Frame) -> None:
-        """Compress the frame for the take and the ring. Its credit comes back with the commit, or when the memory
-        of the received frame is free."""
+        """Compress the frame for the take and the ring."""
         if session.recorder is None and not session.ring.seconds:
             self._on_frame_free(session)
             return
         encoding = Encoding(frame, self._encoders, self.precision)
         if session.ring.seconds:
             session.ring.append(encoding)
-        if not self._record(session, encoding):
-            encoding.when_done(lambda: self._post(lambda: self._on_frame_free(session)))
+        self._record(session, encoding)
+        encoding.when_done(lambda: self._post(lambda: self._on_frame_free(session)))
+        self._grant(session)
 
     def _on_frame_free(self, session: Session) -> None:
         session.busy -= 1
         self._grant(session)
 
-    def _record(self, session: Session, encoding: Encoding) -> bool:
-        """Whether the frame goes into a take."""
+    def _record(self, session: Session, encoding: Encoding) -> None:
         recorder = session.recorder
         if recorder is None:
-            return False
+            return
         if not recorder.put(encoding):  # the take is ending by itself this very moment
             log.warning("frame %d did not get into take %s", encoding.serial, session.take)
-            return False
-        if recorder.accepted == self.frames:
+        elif recorder.accepted == self.frames:
             self._stop_recording(session)
-        return True
 
     def _open_recorder(self, session: Session, max_bytes: int, replay: bool = False) -> Recorder:
         hello = session.hello
@@ -589,7 +586,6 @@ class Ingest:
                 self._send(session.peer, wire.Control("record_stop", {"take": recorder.name}))
 
     def _on_frame_done(self, session: Session, recorder: Recorder, serial: int, committed: bool) -> None:
-        session.busy -= 1
         if committed:
             session.recorded += 1
             session.acknowledged = serial

@@ -45,9 +45,10 @@ class _Event:
 
 
 class Recorder:
-    """Writes frames to one take in a thread, holding at most `max_bytes` of channels that wait for the disk.
+    """Writes frames to one take in a thread, holding at most `max_bytes` of frames that wait for the disk.
 
-    Frames are compressed elsewhere, side by side, and committed here in order. `on_frame(serial, committed)` is
+    Frames are compressed elsewhere, side by side, and committed here in order; a frame counts with what it takes, which
+    is less once it is compressed. `on_frame(serial, committed)` is
     called once for every frame that `put` accepted, in order; `on_close(report)` once at the end. Both come from the
     writing thread and must return at once.
     """
@@ -67,7 +68,6 @@ class Recorder:
         self._max_bytes = max_bytes
         self._on_frame, self._on_close = on_frame, on_close
         self._waiting: deque[Encoding | _Channels | _Event] = deque()
-        self._bytes = 0
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"recorder {self.path.name}")
@@ -78,13 +78,19 @@ class Recorder:
         """Name of the take."""
         return self.path.name
 
+    @property
+    def bytes(self) -> int:
+        """What the frames take that are not committed yet."""
+        with self._changed:
+            return sum(item.memory for item in self._waiting if isinstance(item, Encoding))
+
     def put(self, encoding: Encoding) -> bool:
         """Hand over a frame; never waits. False when the take has ended or too many bytes wait for the disk."""
         with self._changed:
-            if self._closing or (self._bytes and self._bytes + encoding.frame_bytes > self._max_bytes):
+            waiting = self.bytes
+            if self._closing or (waiting and waiting + encoding.frame_bytes > self._max_bytes):
                 return False
             self.accepted += 1
-            self._bytes += encoding.frame_bytes
             self._waiting.append(encoding)
             self._changed.notify()
         return True
@@ -125,7 +131,11 @@ class Recorder:
                 elif isinstance(item, _Channels):
                     self._writer.describe(item.descriptors)
                 else:
-                    self._commit(item)
+                    self._writer.append(item.result())
+                with self._changed:
+                    self._waiting.popleft()
+                if isinstance(item, Encoding):
+                    self._on_frame(item.serial, True)
                 item = None  # or the frame's memory would be kept until the next one comes
         except (UserError, OSError) as error:
             problem = str(error)
@@ -140,20 +150,13 @@ class Recorder:
         self._on_close(TakeReport(self.path, self._writer.frames, problem))
 
     def _next(self) -> Encoding | _Channels | _Event | None:
+        """What is to be written next, left among what waits; None at the end."""
         with self._changed:
             while not self._waiting:
                 if self._closing:
                     return None
                 self._changed.wait()
-            return self._waiting.popleft()
-
-    def _commit(self, encoding: Encoding) -> None:
-        committed = False
-        try:
-            self._writer.append(encoding.result())
-            committed = True
-        finally:
-            self._done(encoding, committed)
+            return self._waiting[0]
 
     def _refuse_rest(self) -> None:
         with self._changed:
@@ -162,9 +165,4 @@ class Recorder:
             self._waiting.clear()
         for item in rest:
             if isinstance(item, Encoding):
-                self._done(item, False)
-
-    def _done(self, encoding: Encoding, committed: bool) -> None:
-        with self._changed:
-            self._bytes -= encoding.frame_bytes
-        self._on_frame(encoding.serial, committed)
+                self._on_frame(item.serial, False)

@@ -2,10 +2,11 @@
 
 Works on numbers; knows nothing of sockets or threads. `daemon.ingest` does what is decided here.
 
-Flow control: a session may have `window` frames between the bridge's hands and the disk. It is granted
-`window - held - busy` credits whenever that is positive: `held` are the credits that the bridge has, `busy` the
-frames in our own hands, until their commit when they are recorded. What the ring keeps is bounded by the ring itself
-and does not count.
+Flow control: a bridge holds a few credits, so that it never waits for our answer. While nothing is recorded so many
+frames may be under way in all, until the memory of the received frame is free. While recording, memory is the bound:
+credits are granted as long as the frames that are not committed yet, those that the bridge may still send included,
+take no more than `record_bytes`. So a disk that stalls for a second costs nothing, and one that stays too slow stops
+the bridge. What the ring keeps is bounded by the ring itself and does not count.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ class Settings:
 
     live_window: int = 3
     """Frames in flight while nothing is recorded: one on the wire, one being checked, one to spare."""
-    record_window: int = 6
-    """Frames in flight while recording, so that a slow write does not stop the engine."""
-    record_bytes: int = 256 * 2**20
-    """Fewer frames are in flight when they would exceed this many bytes; never fewer than one."""
+    record_credits: int = 6
+    """Credits that a bridge may hold while recording."""
+    record_bytes: int = 512 * 2**20
+    """What frames may take that are recorded and not yet committed; there may always be one."""
     sessions: int = 16
     """Sessions at the same time."""
     vanish_seconds: float = 6.0
@@ -66,7 +67,7 @@ class Session:
     held: int = 0
     """Credits that the bridge holds."""
     busy: int = 0
-    """Frames in our hands: being checked, or handed to a recorder and not yet committed."""
+    """Frames whose memory, as received, is in use: being checked or compressed."""
     received: int = 0
     dropped: int = 0
     """Frames that the bridge dropped or lost, by its own count or by gaps in the serials."""
@@ -127,22 +128,21 @@ class Session:
         return len(self.arrivals) / max(0.5, min(RATE_SECONDS, now - self.opened))
 
     @property
-    def window(self) -> int:
-        """Frames that may be under way now."""
-        if self.recorder is None and not self.wanted:
-            return self.settings.live_window
-        fitting = self.settings.record_bytes // max(1, self.frame_bytes)
-        return max(1, min(self.settings.record_window, fitting))
-
-    @property
     def slots(self) -> int:
-        """Slots that shared memory needs: no more frames than these are ever under way."""
-        return max(self.settings.live_window, self.settings.record_window)
+        """Slots that shared memory needs: a bridge never holds more credits than these."""
+        return max(self.settings.live_window, self.settings.record_credits)
 
     @property
     def free_credits(self) -> int:
         """Credits that may be granted now."""
-        return 0 if self.leaving else max(0, self.window - self.held - self.busy)
+        if self.leaving:
+            return 0
+        if self.recorder is None and not self.wanted:
+            return max(0, self.settings.live_window - self.busy - self.held)
+        waiting = 0 if self.recorder is None else self.recorder.bytes
+        taken = max(waiting, self.busy * self.frame_bytes)  # a frame that was just received waits for nobody yet
+        fitting = max(not taken, (self.settings.record_bytes - taken) // max(1, self.frame_bytes))
+        return max(0, min(self.settings.record_credits, fitting) - self.held)
 
     def receive(self, frame: Frame) -> None:
         """Count a good frame."""

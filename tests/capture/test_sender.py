@@ -277,6 +277,25 @@ def test_the_daemon_comes_back():
         assert s.goodbye is not None
 
 
+def test_while_recording_a_frame_is_lost_unless_it_was_acknowledged():
+    with SmallDaemon(credit=8, give_back=False) as first:
+        s = connect(first, mode="lossless")
+        for i in range(3):
+            s.send(None, arrays(), time=i)
+        first.say(wire.Credit(3, None))  # released: these are gone, but not lost
+        first.say(wire.Control("record_start"))
+        until(s.controls)
+        for i in range(3, 8):
+            s.send(None, arrays(), time=i)
+        first.say(wire.Credit(5, 5))  # there is room for more, but only frames up to 5 are on disk
+        until(lambda: s.connected and s.stats.acknowledged == 5)
+    with SmallDaemon(first.port) as second:
+        s.send(None, arrays(), time=8)
+        frame = second.wait_for(wire.FrameMessage)[0]
+        s.close()
+    assert (frame.serial, frame.dropped_before, s.stats.lost) == (8, 2, 2)
+
+
 def test_live_gives_up_only_when_told_to(monkeypatch):
     monkeypatch.setenv("REALMASTER_GIVE_UP_AFTER", "0.3")
     with SmallDaemon() as daemon:

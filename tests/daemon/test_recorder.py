@@ -99,6 +99,20 @@ def test_events_stand_in_their_place(tmp_path: Path, encoders: ThreadPoolExecuto
     assert event["data"] == {"data": {"name": "boss", "time": "noon", "self": 1}}
 
 
+def test_a_frame_takes_less_once_it_is_compressed(tmp_path: Path) -> None:
+    gate = threading.Event()
+    with ThreadPoolExecutor(1) as blocked:
+        blocked.submit(gate.wait, 60)
+        recording = Recording(tmp_path / "take", blocked)
+        assert recording.recorder.bytes == 0
+        recording.put(frame(0))
+        recording.put(frame(1))
+        assert recording.recorder.bytes == 2 * frame(0).nbytes
+        gate.set()
+        recording.finish()
+    assert recording.recorder.bytes == 0
+
+
 def test_refuses_more_than_its_bytes_and_anything_after_the_end(tmp_path: Path) -> None:
     gate = threading.Event()
     with ThreadPoolExecutor(1) as blocked:

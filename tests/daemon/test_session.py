@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 
 from capture import wire
 from capture.camera import Conventions
+from capture.codecs import EXACT
 from capture.frame import Channel, Descriptor, Frame
 from capture.take import TakeWriter
+from daemon.encoding import Encoding
 from daemon.recorder import Recorder
 from daemon.ring import Ring
 from daemon.session import Session, Settings
@@ -32,31 +35,42 @@ def frame(serial: int, dropped_before: int = 0, channel_serial: int | None = Non
     return Frame(0, serial, serial / 24, None, {"color": channel}, dropped_before=dropped_before)
 
 
-def test_credits_are_what_is_neither_held_nor_busy() -> None:
+def test_credits_while_nothing_is_recorded() -> None:
     s = session(live_window=3)
-    assert (s.window, s.free_credits) == (3, 3)
+    assert s.free_credits == 3
     s.held, s.busy = 1, 1
     assert s.free_credits == 1
-    s.busy = 5  # the window was larger a moment ago
+    s.busy = 5  # more were allowed a moment ago
     assert s.free_credits == 0
     s.held = s.busy = 0
     s.leaving = True
     assert s.free_credits == 0
 
 
-@pytest.mark.parametrize(("fitting", "window"), [(100, 6), (4, 4), (0, 1)])
-def test_fewer_large_frames_are_under_way_while_recording(fitting: int, window: int) -> None:
-    assert session(wanted=True, record_window=6, record_bytes=fitting * FRAME_BYTES).window == window
+@pytest.mark.parametrize(("fitting", "credits"), [(100, 6), (4, 4), (0, 1)])
+def test_credits_while_recording_are_few_and_bounded_by_bytes(fitting: int, credits: int) -> None:
+    s = session(wanted=True, record_credits=6, record_bytes=fitting * FRAME_BYTES)
+    assert s.free_credits == credits
+    s.held = 1
+    assert s.free_credits == credits - 1
+    s.held, s.busy = 0, 1
+    assert s.free_credits == {100: 6, 4: 3, 0: 0}[fitting]
 
 
-def test_the_window_is_the_recorder_s_while_there_is_one(tmp_path: Path) -> None:
-    closed = threading.Event()
+def test_credits_leave_room_for_what_waits_for_the_disk(tmp_path: Path) -> None:
+    gate, closed = threading.Event(), threading.Event()
     writer = TakeWriter(tmp_path / "t", conventions=Conventions(), descriptors=[COLOR], engine="test")
-    s = session(live_window=2, record_window=5)
+    s = session(live_window=2, record_credits=5, record_bytes=3 * FRAME_BYTES)
     s.recorder = Recorder(writer, max_bytes=10**6, on_frame=lambda *_: None, on_close=lambda report: closed.set())
-    assert s.window == 5 and s.describe(0.0)["recording"] == "t"
-    s.recorder.close()
-    assert closed.wait(60)
+    assert s.free_credits == 3 and s.describe(0.0)["recording"] == "t"
+    with ThreadPoolExecutor(1) as encoders:
+        encoders.submit(gate.wait, 60)
+        s.recorder.put(Encoding(frame(0), encoders, EXACT))
+        assert s.free_credits == 2
+        gate.set()
+        s.recorder.close()
+        assert closed.wait(60)
+    assert s.free_credits == 3
 
 
 def test_counts() -> None:
