@@ -195,20 +195,20 @@ def imagezmq_receive(ready: Callable[[str], None], folder: Path, size: str, coun
 VIDGEAR_WAYS = ("pair tcp", "pair ipc", "req/rep tcp", "req/rep ipc")
 
 
-def vidgear_gear(way: str, port: str, receive: bool) -> Any:
+def vidgear_gear(folder: Path, way: str, port: str, receive: bool) -> Any:
     from vidgear.gears import NetGear
 
     logging.disable()
     pattern, protocol = way.split()
     return NetGear(
-        address="127.0.0.1" if protocol == "tcp" else f"/tmp/realmaster-benchmark-{port}", port=port,
+        address="127.0.0.1" if protocol == "tcp" else str(folder / "vidgear"), port=port,
         protocol=protocol, pattern=0 if pattern == "pair" else 1, receive_mode=receive, jpeg_compression=False,
     )  # fmt: skip
 
 
 def vidgear_send(address: str, folder: Path, size: str, count: int, way: str) -> dict[str, float]:
     packed, clock = Packer(load(folder, size)), Clock()
-    gear = vidgear_gear(way, address, receive=False)
+    gear = vidgear_gear(folder, way, address, receive=False)
     for index in range(count + 1):
         if index == 1:
             clock.start()
@@ -220,7 +220,7 @@ def vidgear_send(address: str, folder: Path, size: str, count: int, way: str) ->
 
 def vidgear_receive(ready: Callable[[str], None], folder: Path, size: str, count: int, way: str) -> dict[str, float]:
     clock, port = Clock(), str(free_port())
-    gear = vidgear_gear(way, port, receive=True)
+    gear = vidgear_gear(folder, way, port, receive=True)
     ready(port)
     for index in range(count + 1):
         if gear.recv() is None:

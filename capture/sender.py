@@ -524,11 +524,10 @@ class FrameSender:
 
     def _note_answer(self, credit: wire.Credit) -> None:
         """While recording a credit says that the daemon has room, and only an acknowledgement that a frame is safe."""
-        released = 0 if self._recording else credit.n
-        recorded = -1 if credit.recorded is None else credit.recorded
-        while self._unanswered and (released > 0 or self._unanswered[0] <= recorded):
+        for _ in range(0 if self._recording else min(credit.n, len(self._unanswered))):
             self._unanswered.popleft()
-            released -= 1
+        while credit.recorded is not None and self._unanswered and self._unanswered[0] <= credit.recorded:
+            self._unanswered.popleft()
 
     def _refused(self, error: wire.Error) -> None:
         if error.code == "no_session":

@@ -57,7 +57,8 @@ class WriterSettings:
     reserve_bytes: int = 64 * 2**20
     """The take stops cleanly when the disk would have less free space than this."""
     sync_seconds: float = 0.2
-    """At most so much recording is lost when the power fails."""
+    """At most so much recording is lost when the power fails. Short, for the less is written at once, the less a disk
+    holds up the next frame."""
     codecs: Mapping[str, str] = field(default_factory=dict)
     """Codec by channel name where it is not `capture.codecs.live_codec`."""
     precision: Precision = EXACT
@@ -459,8 +460,8 @@ def _sync(fd: int) -> None:
 
 
 def _sync_and_release(fd: int, length: int) -> None:
-    """Make a file's first `length` bytes safe, and keep no copy of them in memory: a take is larger than what its reader
-    needs of it, would push the game's own files out, and a system without free memory writes slowly."""
+    """Make a file's first `length` bytes safe, and have the system keep no copy of them in memory: nobody reads a take
+    at once, it would push out the game's own files, and pages that are free again are the cheapest to write to."""
     _sync(fd)
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, 0, length, os.POSIX_FADV_DONTNEED)

@@ -202,6 +202,8 @@ struct Sender::Impl {
     bool alone_told_ = false;  // that there is no daemon
     std::uint64_t most_bytes_ = 0;
     std::deque<std::pair<std::shared_ptr<SharedMemory>, int>> in_flight_;  // frames sent whose credit is not back
+    std::deque<std::uint64_t> unanswered_;  // serials of those that the daemon is not known to have dealt with
+    bool recording_ = false;
     std::uint64_t sessions_ = 0;
     double hello_due_ = never;
     double token_deadline_ = 0;
@@ -590,12 +592,20 @@ void Sender::Impl::handle(const std::vector<std::string_view>& parts) {
         }
         credit_ += credit->n;
         if (credit->recorded) statistics_.acknowledged = credit->recorded;
+        // While recording a credit says that the daemon has room, and only an acknowledgement that a frame is safe.
+        const std::uint64_t released = recording_ ? 0 : std::min<std::uint64_t>(credit->n, unanswered_.size());
+        unanswered_.erase(unanswered_.begin(), unanswered_.begin() + static_cast<std::ptrdiff_t>(released));
+        while (credit->recorded && !unanswered_.empty() && unanswered_.front() <= *credit->recorded) {
+            unanswered_.pop_front();
+        }
     } else if (const auto* control = std::get_if<Control>(&message)) {
+        if (control->name == "record_start") recording_ = true;
+        if (control->name == "record_stop") recording_ = false;
         std::lock_guard lock(mutex_);
         if (controls_.size() >= most_waiting) controls_.erase(controls_.begin());
         controls_.push_back(*control);
     } else if (const auto* goodbye = std::get_if<Goodbye>(&message)) {
-        in_flight_.clear();
+        unanswered_.clear();
         {
             std::lock_guard lock(mutex_);
             goodbye_ = *goodbye;
@@ -665,7 +675,9 @@ void Sender::Impl::begin_session(const wire::Welcome& welcome) {
 }
 
 void Sender::Impl::end_session() {
-    const auto lost = std::exchange(in_flight_, {});
+    const auto in_flight = std::exchange(in_flight_, {});
+    const auto lost = std::exchange(unanswered_, {});
+    recording_ = false;
     std::shared_ptr<SharedMemory> memory;  // it is unmapped when nobody waits for the lock
     std::lock_guard lock(mutex_);
     statistics_.lost += lost.size();
@@ -792,6 +804,7 @@ bool Sender::Impl::send_frame(Frame* frame) {
         if (!link_.send(own.header)) return false;
         std::lock_guard lock(mutex_);
         in_flight_.emplace_back(own.memory, std::exchange(own.slot, -1));
+        unanswered_.push_back(frame->serial);
         ++statistics_.sent;
         ++statistics_.shared;
         recycle(frame);
@@ -800,6 +813,7 @@ bool Sender::Impl::send_frame(Frame* frame) {
     own.readers = static_cast<int>(runs.size()) + 1;  // and we
     if (!link_.send(own.header, runs, sent, frame)) return false;
     in_flight_.emplace_back(nullptr, -1);
+    unanswered_.push_back(frame->serial);
     {
         std::lock_guard lock(mutex_);
         ++statistics_.sent;

@@ -240,13 +240,13 @@ def test_a_daemon_that_is_killed_and_comes_back_costs_only_what_was_in_flight(
             until(lambda: not stream.connected, what="the end of the session")
             assert stream.ask("frames 5") == 0  # the game goes on
         else:
-            stream.tell("frames 60")  # more than can be under way: it waits for the daemon that comes back
+            stream.tell("frames 300")  # it is at it when the daemon dies, and waits for the one that comes back
             daemon.kill()
         daemon = Daemon(endpoint, takes)
         if mode == "live":
             until(lambda: stream.connected, what="a new session")
         else:
-            assert stream.answer() == 60
+            assert stream.answer() == 300
         for _ in range(10):
             stream.send_one()
         goodbye = stream.ask("close 60")
@@ -265,7 +265,7 @@ def test_a_daemon_that_is_killed_and_comes_back_costs_only_what_was_in_flight(
         for frame in take:
             assert_exact(frame)
     missing = set(range(serials[-1] + 1)) - set(serials)
-    assert len(missing) <= status["dropped"] + status["lost"] and status["lost"] <= 6
+    assert len(missing) <= status["dropped"] + status["lost"], "frames are missing that nobody counted"
     if mode == "lossless":
         assert status["dropped"] == 0
     assert "is gone" in stream.log and "is there now" in stream.log

@@ -147,7 +147,7 @@ struct Statistics {
     std::uint64_t sent = 0;     // handed to ZeroMQ
     std::uint64_t shared = 0;   // those of them whose pixels went through shared memory
     std::uint64_t dropped = 0;  // not sent: no credit, no free slot or no daemon
-    std::uint64_t lost = 0;     // sent, but the daemon went away before it gave back their credit
+    std::uint64_t lost = 0;     // sent, but when the daemon went away neither recorded nor, where nothing was, released
     std::optional<std::uint64_t> acknowledged;  // serial of the last frame that is safely recorded
 };
 
