@@ -66,8 +66,11 @@ class GBuffer:
 
     def of(self, kind: Kind) -> slice:
         """Where the pixels of one kind lie in M-arrays."""
-        first, last = np.searchsorted(self.kind, (kind, kind + 1))
-        return slice(int(first), int(last))
+        return slice(self._borders[kind], self._borders[kind + 1])
+
+    @cached_property
+    def _borders(self) -> list[int]:
+        return np.searchsorted(self.kind, np.arange(len(Kind) + 1)).tolist()
 
     def of_prims(self, values: np.ndarray, where: slice = slice(None)) -> np.ndarray:
         """(..., K) float32: per-primitive `values` (n, ...), looked up at the pixels `where`, planar."""

@@ -123,13 +123,13 @@ class Surface:
         at = g.of(Kind.ROAD)
         r = patterns.road(g, self.street)
         tone = 0.30 * r.stain - 0.22 * r.track - 0.75 * r.patch
-        tone = (1 + tone) * (1 - 0.62 * r.crack) * (1 - 0.5 * r.cover)
+        tone = (1 + tone) * (1 - 0.5 * r.crack) * (1 - 0.5 * r.cover)
         albedo = rgb(0.120, 0.116, 0.112) * tone
         worn = r.line * (0.80 + 0.25 * r.stain)
         albedo = mix(albedo, rgb(0.58, 0.57, 0.53), worn)
         albedo *= 1 - 0.5 * r.gutter
         flat = rgb(0.66, 0.65, 0.74) * (1 - 0.07 * r.stain + 0.05 * r.track + 0.18 * r.patch)
-        flat *= (1 + 0.16 * r.crack) * (1 - 0.08 * r.cover) * (1 + 0.04 * r.gutter)
+        flat *= (1 + 0.13 * r.crack) * (1 - 0.08 * r.cover) * (1 + 0.04 * r.gutter)
         flat = mix(flat, rgb(1.0, 1.0, 0.98), worn)
         if wet:
             albedo *= 1 - 0.45 * wet
@@ -174,6 +174,7 @@ class Surface:
             albedo, flat = mix(albedo, real, cover), mix(flat, cheap, cover)
         dull = 1 - np.maximum(b.skirt, b.arch)
         self.albedo[:, at], self.flat[:, at] = albedo, flat
+        lamps = lamps * g.of_prims(g.prims.parameters[:, :1], at)[0]
         self.glow[:, at] = (rgb(4.5, 4.0, 3.2) * b.head_lamp + rgb(1.6, 0.05, 0.03) * b.tail_lamp) * lamps
         self.bright[at] = (b.head_lamp + b.tail_lamp) * lamps
         self.mirror[at], self.gloss[at] = 0.07 * dull, 0.7 * dull
@@ -193,10 +194,10 @@ class Surface:
         g = self.g
         at = g.of(Kind.LEAF)
         (x, y, z), foot = g.local[:, at], g.fine[at] * np.float32(1.6)
-        clump = cloudy(x * 1.3 + z * np.float32(0.8), y * 1.3 - z * np.float32(0.9)) * fade(0.7, foot)
-        leaf = cloudy(x * 3.4 + z * np.float32(2.3), y * 3.4 - z * np.float32(2.7)) * 2
-        leaf = np.clip(leaf, -1, 1) * fade(0.3, foot)
-        self.albedo[:, at] *= rgb(0.95, 0.80, 0.55) * np.maximum(0.80 + 0.75 * clump + 0.55 * leaf, 0.08)
+        clump = cloudy(x * 1.7 + z * np.float32(1.1), y * 1.7 - z * np.float32(1.2)) * fade(0.6, foot)
+        leaf = cloudy(x * np.float32(6.0) + z * np.float32(4.3), y * np.float32(6.0) - z * np.float32(4.7)) * 3
+        leaf = np.clip(leaf, -1, 1) * fade(0.22, foot)
+        self.albedo[:, at] *= rgb(0.95, 0.80, 0.55) * np.maximum(0.80 + 0.60 * clump + 0.50 * leaf, 0.08)
         self.flat[:, at] *= 1 - 0.14 * clump - 0.11 * leaf
 
     def _rest(self) -> None:

@@ -223,7 +223,7 @@ def road(g: GBuffer, street: Street) -> Road:
     patch = inside * np.where(chance > 0.72, (chance - 0.72) * 1.8, 0) - inside * (chance < 0.12) * 0.4
     wander = cloudy(x * np.float32(0.45), tiled(g, z, 0.33))
     where = np.clip(cloudy(x * np.float32(0.11) + 5, tiled(g, z, 0.08)) * 4 - 0.4, 0, 1)
-    crack = band(np.abs(wander) * 1.5, 0.02, along) * fade(0.35, along) * where
+    crack = band(np.abs(wander) * 1.5, 0.016, along) * fade(0.35, along) * where
     hole = np.hypot(x - np.float32(0.95), np.mod(z + 5.0, 24.0) - 12.0)
     cover = band(np.abs(hole - 0.36), 0.06, along) + 0.45 * coverage(0.36 - hole, along)
     track = np.exp(-np.square((np.abs(side - np.float32(1.75)) - np.float32(0.75)) / np.float32(0.35)))
@@ -317,21 +317,29 @@ def hair(g: GBuffer) -> np.ndarray:
 def blob(g: GBuffer, street: Street) -> np.ndarray:
     """(M,) 0..1 how far inside the outline of a car or a person ground pixels lie (1 = its middle); 0 elsewhere."""
     dark = np.zeros(len(g.prim), np.float32)
-    camera_z = g.view.position[2]
-    ground = slice(0, g.of(Kind.PAVEMENT).stop)
-    x, z = g.world[0, ground], g.world[2, ground]
+    view, camera_z = g.view, g.view.position[2]
+    row = g.pixels // view.width
     spots = [(m.where(g.time), m.size) for m in g.movers]
     spots += [((position, heading), size) for _, position, heading, size in street.parked(camera_z)]
+    corners = np.array([(x, 0, z) for x in (-1, 1) for z in (-1, 1)])
     for (position, heading), (width, _, length) in spots:
         if not -6 < position[2] - camera_z < 60:
             continue
-        reach = np.float32(0.8 * (width + length))
-        dz = z - np.float32(position[2] - g.anchor_z)
-        near = np.flatnonzero(np.abs(dz) < reach)
-        if not len(near):
+        # the rows of the picture that the spot may touch
+        seen = (position + corners * 0.7 * np.hypot(width, length) - view.position) @ view.rotation
+        if seen[:, 2].max() < 0.3:
             continue
-        dx, dz = x[near] - np.float32(position[0]), dz[near]
-        c, s = np.float32(np.cos(heading)), np.float32(np.sin(heading))
-        across, along = (c * dx - s * dz) / (width * 0.8), (s * dx + c * dz) / (length * 0.62)
-        dark[near] = np.maximum(dark[near], 1 - np.sqrt(np.sqrt(across**4 + along**4)))
+        y = view.fy * seen[:, 1] / np.maximum(seen[:, 2], 0.3) + view.cy
+        window = np.floor(y.min()), np.ceil(y.max()) + 1
+        for at in (g.of(Kind.ROAD), g.of(Kind.PAVEMENT)):
+            first, last = at.start + np.searchsorted(row[at], window)
+            if first == last:
+                continue
+            dx = g.world[0, first:last] - np.float32(position[0])
+            dz = g.world[2, first:last] - np.float32(position[2] - g.anchor_z)
+            c, s = np.float32(np.cos(heading)), np.float32(np.sin(heading))
+            across, along = (c * dx - s * dz) / (width * 0.8), (s * dx + c * dz) / (length * 0.62)
+            away = np.square(np.square(across)) + np.square(np.square(along))
+            near = np.flatnonzero(away < 1)
+            dark[first + near] = np.maximum(dark[first + near], 1 - np.sqrt(np.sqrt(away[near])))
     return dark

@@ -89,41 +89,45 @@ def rasterise(prims: Primitives, view: View) -> Visible:
     index = np.full((view.height, view.width), -1, np.int32)
     rects, nearest = _screen_rectangles(prims, view)
 
-    origin = np.einsum("nji,nj->ni", prims.rotation, view.position - prims.position)
-    ray = np.einsum("nji,jk->nik", prims.rotation, view.rotation)  # local ray = ray @ (u, v, 1)
-    distance = np.einsum("nkj,nj->nk", prims.plane_normal, origin) - prims.plane_offset
-    distance = np.where(np.abs(distance) < 1e-9, 1e-9, distance)
-    planes = -(prims.plane_normal @ ray) / distance[..., None]
-    front = distance > 0
-    round_ = prims.shape == Shape.ELLIPSOID
-    quadrics = _Quadrics(prims.half, origin, ray, rects, u, v, round_)
-    round_, front = round_.tolist(), front.tolist()
-
-    for n in np.flatnonzero(prims.shape == Shape.GROUND).tolist():
-        w = (planes[n, 4, 0] * u + (planes[n, 4, 1] * v + planes[n, 4, 2])[:, None]).astype(np.float32)
-        hit = w > inverse
-        inverse[hit] = w[hit]
-        index[hit] = n
-
     area = (rects[:, 1] - rects[:, 0]).clip(0) * (rects[:, 3] - rects[:, 2]).clip(0)
-    drawn = np.flatnonzero((area > 0) & (prims.shape != Shape.GROUND))
-    drawn = drawn[np.argsort(nearest[drawn])]
-    for n in drawn.tolist():
-        x0, x1, y0, y1 = rects[n].tolist()
+    ground = prims.shape == Shape.GROUND
+    drawn = np.flatnonzero((area > 0) & ~ground)
+    order = np.concatenate([np.flatnonzero(ground), drawn[np.argsort(nearest[drawn])]])
+
+    # from here on only what is drawn: the ground, then from near to far
+    rotation, half, normals = prims.rotation[order], prims.half[order], prims.plane_normal[order]
+    origin = np.einsum("nji,nj->ni", rotation, view.position - prims.position[order])
+    ray = np.einsum("nji,jk->nik", rotation, view.rotation)  # local ray = ray @ (u, v, 1)
+    distance = np.einsum("nkj,nj->nk", normals, origin) - prims.plane_offset[order]
+    distance = np.where(np.abs(distance) < 1e-9, 1e-9, distance)
+    planes = -(normals @ ray) / distance[..., None]
+    front = (distance > 0).tolist()
+    shapes, nearest, rects = prims.shape[order], nearest[order], rects[order]
+    quadrics = _Quadrics(half, origin, ray, rects, u, v, shapes == Shape.ELLIPSOID)
+    limit = np.float32(1.0 / NEAR)
+    for k, (n, shape, near, (x0, x1, y0, y1)) in enumerate(
+        zip(order.tolist(), shapes.tolist(), nearest.tolist(), rects.tolist(), strict=True)
+    ):
+        if shape == Shape.GROUND:
+            w = (planes[k, 4, 0] * u + (planes[k, 4, 1] * v + planes[k, 4, 2])[:, None]).astype(np.float32)
+            hit = w > inverse
+            np.copyto(inverse, w, where=hit)
+            index[hit] = n
+            continue
         window = inverse[y0:y1, x0:x1]
-        if nearest[n] > NEAR and window.min() * nearest[n] >= 1.0:
+        if near > NEAR and window.min() * near >= 1.0:
             continue  # everything here is nearer than the nearest corner
-        if round_[n]:
-            found = quadrics.hit(n, u[x0:x1], v[y0:y1])
+        if shape == Shape.ELLIPSOID:
+            found = quadrics.hit(k, u[x0:x1], v[y0:y1])
         else:
-            found = _convex(planes[n], front[n], u[x0:x1], v[y0:y1])
+            found = _convex(planes[k], front[k], u[x0:x1], v[y0:y1])
         if found is None:
             continue
         w, hit = found
         hit &= w > window
-        hit &= w < 1.0 / NEAR
+        hit &= w < limit
         np.copyto(window, w, where=hit)
-        index[y0:y1, x0:x1][hit] = n
+        np.copyto(index[y0:y1, x0:x1], n, where=hit)
     return Visible(index, inverse)
 
 

@@ -19,7 +19,7 @@ from engine_bridges.city.street import Street
 from engine_bridges.city.sunlight import Sunlight
 from engine_bridges.city.things import LAMP_HEIGHT
 
-SATURATION, VIGNETTE = np.float32(1.05), 0.16
+SATURATION, VIGNETTE = np.float32(0.88), 0.16
 LAMP_LIGHT = rgb(30.0, 20.0, 10.0)
 
 

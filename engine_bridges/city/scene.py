@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from engine_bridges.city.gbuffer import GBuffer, draw
 from engine_bridges.city.layouts import LAYOUTS
 from engine_bridges.city.materials import Surface
 from engine_bridges.city.palettes import PALETTES
+from engine_bridges.city.primitives import yaw
 from engine_bridges.city.raster import FAR, NEAR, View
 from engine_bridges.city.reference import reference
 from engine_bridges.city.shade import render
@@ -81,6 +83,7 @@ class City:
         self.seed, self.size, self.fps = int(seed), (int(width), int(height)), float(fps)
         self._street = Street(self.seed, **self.overrides)
         self._sunlight = Sunlight(self._street)
+        self._parked = lru_cache(maxsize=64)(_parked_car)  # the next frame sees most of them again
         self._latest: tuple[int, Surface] | None = None
 
     @property
@@ -135,19 +138,25 @@ class City:
         return Camera(pose=pose, fx=view.fx, fy=view.fy, cx=view.cx, cy=view.cy, near=NEAR, far=FAR)
 
     def _entities(self, g: GBuffer) -> tuple[Entity, ...]:
-        def pose(position: np.ndarray, heading: float) -> np.ndarray:
-            c, s = np.cos(heading), np.sin(heading)
-            return np.array([[c, 0, s, position[0]], [0, 1, 0, position[1]], [-s, 0, c, position[2]], [0, 0, 0, 1.0]])
-
         entities = [
-            Entity(number, "vehicle", "parked", pose(position, heading), size, (0.0, 0.0, 0.0))
+            self._parked(number, *position, heading, size)
             for number, position, heading, size in self._street.parked(g.view.position[2])
         ]
         step = 1.0 / self.fps
         for mover in g.movers:
             position, heading = mover.where(g.time)
-            vx, vy, vz = (float(v) for v in (position - mover.where(g.time - step)[0]) / step)
-            entities.append(
-                Entity(mover.instance, mover.cls, mover.model, pose(position, heading), mover.size, (vx, vy, vz))
-            )
+            vx, vy, vz = ((position - mover.where(g.time - step)[0]) / step).tolist()
+            pose = _pose(position, heading)
+            entities.append(Entity(mover.instance, mover.cls, mover.model, pose, mover.size, (vx, vy, vz)))
         return tuple(entities)
+
+
+def _pose(position: Sequence[float] | np.ndarray, heading: float) -> np.ndarray:
+    """(4, 4) of what stands at `position` with `heading`."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = yaw(heading), position
+    return pose
+
+
+def _parked_car(number: int, x: float, y: float, z: float, heading: float, size: tuple[float, float, float]) -> Entity:
+    return Entity(number, "vehicle", "parked", _pose((x, y, z), heading), size, (0.0, 0.0, 0.0))

@@ -24,7 +24,7 @@ def render(s: Surface) -> np.ndarray:
     """(H, W, 3) uint8 sRGB."""
     g, street, weather = s.g, s.street, s.street.weather
     sun = street.sun.astype(np.float32)
-    light = np.float32(0.80) + np.float32(0.08) * -g.world_normal[1]
+    light = np.float32(0.77) + np.float32(0.08) * -g.world_normal[1]
     light += np.float32(0.20 * weather.toy_sun) * np.clip(dot(g.world_normal, sun), 0, 1)
     light *= 1 - 0.22 * coverage(s.blob - 0.32, np.float32(0.08))
     tint = weather.array("toy_tint")
@@ -37,6 +37,8 @@ def render(s: Surface) -> np.ndarray:
     sky = g.sky_ray
     up = np.sqrt(np.clip(-sky[1], 0, 1))
     painted = mix(horizon, weather.array("toy_zenith"), up)
+    glare = np.square(np.square(np.square(np.clip(dot(sky, sun), 0, 1)))) * np.float32(0.6 * weather.toy_sun)
+    painted = mix(painted, 1.0, glare)
     density = clouds(sky, street.seed % 97)
     painted = mix(painted, weather.array("toy_clouds"), 0.70 * (density > 0.12) + 0.22 * np.clip(density, -1, 1))
     picture = g.picture(picture, painted)

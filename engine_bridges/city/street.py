@@ -18,7 +18,7 @@ import numpy as np
 
 from engine_bridges.city.drive import Drive
 from engine_bridges.city.layouts import HELD_OUT_LAYOUTS, LAYOUTS
-from engine_bridges.city.palettes import HELD_OUT_PALETTES, PALETTES
+from engine_bridges.city.palettes import HELD_OUT_PALETTES, PALETTES, Colors
 from engine_bridges.city.primitives import EMPTY, Builder, Kind, Primitives, Shape, pitch, roll
 from engine_bridges.city.things import (
     BUILDING,
@@ -52,6 +52,8 @@ AHEAD, BEHIND = 300.0, 14.0
 """how far the street is built in front of and behind the camera"""
 DETAIL = 130.0
 """how far small things are built"""
+TRAFFIC = 100.0
+"""how far cars drive and people walk"""
 ONCOMING_SPACING = 48.0
 """mean distance of the cars in the stream towards the camera"""
 
@@ -173,13 +175,13 @@ class Street:
     def movers(self, time: float) -> list[Mover]:
         """Movers that may be seen at `time`."""
         z = self.drive.z(time)
-        first, last = int((z - BEHIND) // BLOCK), int((z + DETAIL) // BLOCK)
+        first, last = int((z - BEHIND) // BLOCK), int((z + TRAFFIC) // BLOCK)
         found = [m for number in range(first - 1, last + 1) for m in self.block(number).movers]
         found += self._traffic(time)
         near = []
         for mover in found:
             position, _ = mover.where(time)
-            if z - BEHIND < position[2] < z + DETAIL:
+            if z - BEHIND < position[2] < z + TRAFFIC:
                 near.append(mover)
         return near
 
@@ -237,7 +239,7 @@ class Street:
             b.instance, b.label = next(ids), BUILDING
             material = int(g.choice(3, p=layout.walls))
             colors = (palette.plasters, palette.bricks, palette.stones)[material]
-            color = np.array(colors[int(g.integers(len(colors)))]) + g.uniform(-0.05, 0.05)
+            color = np.array(_pick(g, colors)) + g.uniform(-0.05, 0.05)
             color = np.clip(color + g.uniform(-0.02, 0.02, 3), 0, 1)
             storey, ground = g.uniform(2.9, 3.4), g.uniform(3.5, 4.0)
             storeys = max(1, int(round((layout.tall * g.uniform(0.7, 1.35) - ground) / storey)))
@@ -248,7 +250,7 @@ class Street:
             bay = g.uniform(2.1, 3.2)
             bays = max(1, int(width / bay))
             door = int(g.integers(bays))
-            sign = palette.signs[int(g.integers(len(palette.signs)))]
+            sign = _pick(g, palette.signs)
             window_width, window_height = bay * g.uniform(0.36, 0.52), storey * g.uniform(0.48, 0.62)
             x = side * (front + deep / 2)
             b.place((x, 0, (a + c) / 2))
@@ -259,7 +261,7 @@ class Street:
             b.add(Kind.TRIM, trim, (0, -height - 0.15, 0), (deep / 2 + 0.25, 0.15, width / 2 - 0.02))
             if gable:
                 rise = g.uniform(1.8, 2.8)
-                roof = palette.roofs[int(g.integers(len(palette.roofs)))]
+                roof = _pick(g, palette.roofs)
                 b.add(Kind.ROOF, roof, (0, -height - 0.3 - rise / 2, 0), (deep / 2 + 0.1, rise / 2, width / 2 - 0.02),
                       taper=((deep / 2) / rise, 0, 0))
             chimney_z = g.uniform(-0.35, 0.35) * width
@@ -279,8 +281,7 @@ class Street:
             doors.append(a + (door + 0.5) * width / bays)
         if plot.gap:  # something closes the view along the side street
             b.instance = next(ids)
-            plaster = palette.plasters[int(g.integers(len(palette.plasters)))]
-            b.add(Kind.FACADE, plaster, (side * 46, -6, z0 - SIDE_STREET / 2), (5, 6, 16),
+            b.add(Kind.FACADE, _pick(g, palette.plasters), (side * 46, -6, z0 - SIDE_STREET / 2), (5, 6, 16),
                   parameters=(3.6, 2, 2.6, 1.1, 1.6, 0, 1, 0))
         return doors
 
@@ -313,7 +314,7 @@ class Street:
             position, heading = np.array([side * (ROAD_HALF - 1.05), 0.0, z]), (0.0 if side > 0 else np.pi)
             b.instance, b.label = next(ids), VEHICLE
             b.place(position, heading + g.uniform(-0.03, 0.03))
-            size = add_car(b, self.palette.cars[int(g.integers(len(self.palette.cars)))], int(g.integers(3)))
+            size = add_car(b, _pick(g, self.palette.cars), int(g.integers(3)), driven=False)
             block.parked.append((b.instance, position, heading, size))
             b.place((0, 0, 0))
 
@@ -322,7 +323,7 @@ class Street:
     def _car(self, instance: int, paint: int, model: int, where: Path) -> Mover:
         b = Builder()
         b.instance, b.label = instance, VEHICLE
-        add_car(b, self.palette.cars[paint % len(self.palette.cars)], model)
+        add_car(b, self.palette.cars[paint % len(self.palette.cars)], model, driven=True)
         car = b.build()
 
         def parts(time: float) -> Primitives:
@@ -336,7 +337,7 @@ class Street:
         cars = [self._lead_car()] if self.lead_car else []
         if self.oncoming:
             passed = self.drive.z(time) + self.oncoming_speed * time
-            first, last = (int((passed + reach) // ONCOMING_SPACING) for reach in (-BEHIND, DETAIL))
+            first, last = (int((passed + reach) // ONCOMING_SPACING) for reach in (-BEHIND, TRAFFIC))
             cars += [self._oncoming_car(k) for k in range(first, last + 1)]
         return cars
 
@@ -451,3 +452,8 @@ class Street:
 def _choice(seed: int, matter: int, names: list[str], shares: tuple[float, ...] | None = None) -> str:
     """One of `names`, drawn for one matter alone."""
     return names[int(np.random.default_rng([seed, matter, 0xC17]).choice(len(names), p=shares))]
+
+
+def _pick(g: np.random.Generator, colors: Colors) -> tuple[float, float, float]:
+    """One of the colours; takes one random number, however many colours there are."""
+    return colors[int(g.random() * len(colors))]

@@ -19,9 +19,11 @@ from engine_bridges.city.street import BLOCK, Street
 TEXEL = 0.1
 """metres"""
 ROWS = int(round(BLOCK / TEXEL))
-WIDEST = 10
+WIDEST = 13
 """texels, the largest radius of a penumbra"""
-TAPS = 16
+TAPS = 18
+MOVERS_REACH = 50.0
+"""metres; movers farther from the camera cast no shadow"""
 TALLEST = 18.0
 """metres; receivers above this height are lit"""
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
@@ -56,7 +58,8 @@ class Sunlight:
         first = int(np.floor(camera_z / BLOCK)) - 1
         z0 = first * BLOCK
         tiles = np.concatenate([self._tile(number) for number in range(first, first + 7)])
-        cast(movers, self.rise, tiles, self.left, z0)
+        near = np.abs(movers.position[:, 2] - camera_z) < MOVERS_REACH
+        cast(movers.take(near), self.rise, tiles, self.left, z0)
         return tiles, z0
 
     def lit(
@@ -91,7 +94,7 @@ class Sunlight:
             higher += np.maximum(blocker, 0)
             found += blocker > 0
         # the penumbra grows with the caster's height above the receiver, as under a thinly veiled sun
-        radius = np.clip(1.4 + (higher / found) * np.float32(0.55), 0, WIDEST).astype(np.float32)
+        radius = np.clip(1.4 + (higher / found) * np.float32(0.8), 0, WIDEST).astype(np.float32)
         shade = np.zeros_like(y)
         for k in range(TAPS):
             r, angle = np.sqrt((k + 0.5) / TAPS), k * 2.399963

@@ -30,8 +30,11 @@ CAR_SIZES = ((1.78, 1.42, 4.3), (1.72, 1.48, 3.8), (1.90, 2.00, 4.8))
 """width, height, length of saloon, hatchback, van"""
 
 
-def add_car(b: Builder, paint: tuple[float, float, float], model: int) -> tuple[float, float, float]:
-    """A car at the builder's place, its nose towards local +z. Returns width, height, length."""
+def add_car(b: Builder, paint: tuple[float, float, float], model: int, driven: bool) -> tuple[float, float, float]:
+    """A car at the builder's place, its nose towards local +z. Returns width, height, length.
+
+    Its lamps shine at dusk when it is `driven`.
+    """
     width, height, length = CAR_SIZES[model]
     waist = (0.88, 0.90, 1.05)[model]
     cabin_length, cabin_z, rake, back = (
@@ -39,7 +42,7 @@ def add_car(b: Builder, paint: tuple[float, float, float], model: int) -> tuple[
     )[model]  # fmt: skip
     dark = (0.10, 0.10, 0.11)
     body = (width / 2, (waist - 0.2) / 2, length / 2)
-    b.add(Kind.BODY, paint, (0, -(waist + 0.2) / 2, 0), body, taper=(0.06, 0.16, 0.08))
+    b.add(Kind.BODY, paint, (0, -(waist + 0.2) / 2, 0), body, taper=(0.06, 0.16, 0.08), parameters=(driven,))
     cabin = height - waist
     # sunk a little into the body, so that no light shows between them
     b.add(Kind.CABIN, paint, (0, -waist - cabin / 2 + 0.03, cabin_z),

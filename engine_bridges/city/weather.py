@@ -57,14 +57,14 @@ _OVERCAST = Weather(
 _DUSK = Weather(
     sun=(0.0, 0.0, 0.0), elevation=(50, 60), zenith=(0.035, 0.075, 0.24), horizon=(0.95, 0.40, 0.17),
     clouds=(0.34, 0.17, 0.22), ambient=(0.25, 0.29, 0.46), bounce=(0.05, 0.04, 0.04), haze=(0.002, 0.005),
-    exposure=1.35, lamps=1.0, lit=0.55, wet=0.0, toy_sun=0.0, toy_zenith=(0.58, 0.50, 0.92),
+    exposure=1.5, lamps=1.0, lit=0.55, wet=0.0, toy_sun=0.0, toy_zenith=(0.58, 0.50, 0.92),
     toy_horizon=(1.0, 0.76, 0.62), toy_clouds=(1.0, 0.62, 0.74), toy_tint=(1.0, 0.91, 0.97),
 )  # fmt: skip
 WEATHERS = {
     "day": Weather(
         sun=(4.3, 3.75, 2.95), elevation=(30, 56), zenith=(0.10, 0.30, 0.80), horizon=(0.70, 0.88, 1.10),
         clouds=(1.75, 1.70, 1.65), ambient=(0.72, 0.92, 1.24), bounce=(0.50, 0.45, 0.38), haze=(0.0015, 0.004),
-        exposure=0.80, lamps=0.0, lit=0.0, wet=0.0, toy_sun=1.0, toy_zenith=(0.36, 0.66, 1.0),
+        exposure=0.84, lamps=0.0, lit=0.0, wet=0.0, toy_sun=1.0, toy_zenith=(0.36, 0.66, 1.0),
         toy_horizon=(0.84, 0.95, 1.0), toy_clouds=(1.0, 1.0, 1.0), toy_tint=(1.0, 1.0, 0.97),
     ),
     "overcast": _OVERCAST,

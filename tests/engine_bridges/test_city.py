@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
 import pytest
 
 from capture.geometry import geometric_edges, normals_from_depth, project, world_points
+from engine_bridges.city.layouts import HELD_OUT_LAYOUTS, LAYOUTS
+from engine_bridges.city.palettes import HELD_OUT_PALETTES, PALETTES
 from engine_bridges.city.primitives import Builder, Kind, Primitives, Shape, pitch, roll, yaw
 from engine_bridges.city.raster import FAR, View, rasterise
 from engine_bridges.city.scene import LEGEND, City, CityFrame
 from engine_bridges.city.sunlight import TEXEL, cast
+from engine_bridges.city.weather import WEATHERS
 
 CLASS = {name: number for number, name in LEGEND.items()}
 SEEDS = (1, 5, 12)
@@ -284,3 +288,149 @@ def test_shadow_map_holds_the_height_along_the_suns_ray() -> None:
         ray = start + ladder[:, None] * rise
         blocked = [ladder[inside(prims, n, ray)].max(initial=0.0) for n in range(2)]
         assert heights[row, column] == pytest.approx(max(blocked), abs=0.02)
+
+
+# -- looks
+
+
+WEATHER_NAMES = tuple(WEATHERS)
+
+
+def luminance(picture: np.ndarray) -> np.ndarray:
+    return picture.astype(np.float64) @ (0.30, 0.59, 0.11) / 255
+
+
+def test_overrides_change_what_they_name_and_nothing_else() -> None:
+    plain = City(7, (160, 90))
+    named = City(7, (160, 90), weather=plain.weather, layout=plain.layout, palette=plain.palette)
+    assert np.array_equal(named.frame(20).color, plain.frame(20).color)
+    for what, name in (("weather", "wet dusk"), ("palette", "tropical"), ("layout", "towers")):
+        one, other = (City(7, (160, 90), **{what: name}) for _ in range(2))
+        assert getattr(one, what) == name
+        other.frame(3)
+        f, base = one.frame(20), plain.frame(20)
+        assert np.array_equal(f.color, other.frame(20).color)
+        assert np.array_equal(one.reference(20), other.reference(20))
+        assert not np.array_equal(f.color, base.color)
+        assert not np.array_equal(one.reference(20), plain.reference(20))
+        assert np.array_equal(f.depth, base.depth) == (what != "layout")
+        assert np.array_equal(f.camera.pose, base.camera.pose)
+
+
+def test_an_unknown_override_is_named() -> None:
+    with pytest.raises(ValueError, match="a city has no weather 'snow': choose one of day, overcast, dusk, wet"):
+        City(1, weather="snow")
+
+
+def test_seeds_vary_and_never_choose_what_is_held_out() -> None:
+    cities = [City(seed, (16, 16)) for seed in range(120)]
+    assert {city.weather for city in cities} == set(WEATHERS)
+    assert {city.layout for city in cities} == set(LAYOUTS) - set(HELD_OUT_LAYOUTS)
+    assert {city.palette for city in cities} == set(PALETTES) - set(HELD_OUT_PALETTES)
+    assert len(HELD_OUT_LAYOUTS) >= 2 and len(HELD_OUT_PALETTES) >= 2
+
+
+def test_the_light_is_what_the_weather_says_in_both_pictures() -> None:
+    color, reference = {}, {}
+    for name in WEATHERS:
+        city = City(5, weather=name)
+        f = city.frame(30)
+        color[name], reference[name] = f.color, city.reference(30)
+    sky, road = np.isinf(f.depth), (f.segmentation == CLASS["road"]) & (f.depth < 40)
+    wall = (f.segmentation == CLASS["building"]) & (f.depth < 40)
+    mean = {name: [luminance(picture)[part].mean() for part in (road, wall)] for name, picture in reference.items()}
+    # at dusk it is darker, and some windows shine
+    assert mean["dusk"][1] < 0.8 * mean["overcast"][1]
+    bright = {name: np.percentile(luminance(reference[name])[wall], 98) for name in WEATHERS}
+    assert bright["dusk"] > 2 * np.median(luminance(reference["dusk"])[wall])
+    # rain is on the ground: the road changes more than the walls do, and mirrors what stands above it
+    for wet, dry in (("wet", "overcast"), ("wet dusk", "dusk")):
+        change = np.abs(luminance(reference[wet]) - luminance(reference[dry]))
+        assert change[road].mean() > 4 * change[wall].mean()
+    # the cheap picture tells them apart by its sky and its road
+    for one, other in itertools.combinations(WEATHERS, 2):
+        apart = [np.abs(color[one][part].mean(axis=0) - color[other][part].mean(axis=0)).max() for part in (sky, road)]
+        assert max(apart) > 8, (one, other)
+
+
+def test_the_sun_can_be_told_from_the_render() -> None:
+    """Walls that face the sun are lighter in both pictures."""
+    for seed in (1, 9, 16, 21):
+        city = City(seed, weather="day", layout="terrace")
+        f, sun = city.frame(30), city._street.sun
+        world = f.normal @ f.camera.pose[:3, :3].T
+        walls = (f.segmentation == CLASS["building"]) & (f.depth < 60) & (np.abs(world[..., 0]) > 0.9)
+        lit, unlit = walls & (world[..., 0] * sun[0] > 0), walls & (world[..., 0] * sun[0] < 0)
+        if min(lit.sum(), unlit.sum()) < 500:
+            continue
+        flat = City(seed, weather="overcast", layout="terrace").frame(30).color
+        gain = luminance(f.color) / luminance(flat)
+        assert gain[lit].mean() > gain[unlit].mean() + 0.03
+
+
+def warp_error(before: CityFrame, now: CityFrame, pictures: tuple[np.ndarray, np.ndarray]) -> float:
+    """RMS difference, 0..1, between a picture and the one before led along the engine's motion, where that is seen.
+
+    Half of it is what any resampling of a sharp picture costs, so pixels count only within smooth surroundings.
+    """
+    at = pixels(now) + now.motion
+    x, y = at[..., 0], at[..., 1]
+    height, width = x.shape
+    inside = (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
+    x0, y0 = np.floor(x).clip(0, width - 2).astype(int), np.floor(y).clip(0, height - 2).astype(int)
+    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
+    earlier = pictures[0] / 255.0
+    led = (earlier[y0, x0] * (1 - fx) + earlier[y0, x0 + 1] * fx) * (1 - fy)
+    led += (earlier[y0 + 1, x0] * (1 - fx) + earlier[y0 + 1, x0 + 1] * fx) * fy
+    corners = [before.depth[y0 + b, x0 + a] for a in (0, 1) for b in (0, 1)]
+    near, far = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    seen = inside & np.isfinite(now.depth) & (near > now.depth * 0.9 - 0.3) & (far < now.depth * 1.1 + 0.3)
+    seen &= ~geometric_edges(now.depth, now.normal)
+    assert seen.mean() > 0.3
+    return float(np.sqrt(np.square(led - pictures[1] / 255.0)[seen].mean()))
+
+
+@pytest.mark.parametrize("weather", WEATHER_NAMES)
+def test_reference_does_not_shimmer(weather: str) -> None:
+    city = City(18, weather=weather)
+    before, now = city.frame(40), city.frame(41)
+    error = warp_error(before, now, (city.reference(40), city.reference(41)))
+    assert error < (0.045 if "wet" in weather else 0.03)  # what wet ground mirrors moves on its own
+
+
+def test_textures_lie_still_where_the_street_is_counted_anew() -> None:
+    """World z counts from a block border; when the camera crosses one, nothing may jump."""
+    city = City(18, weather="overcast")
+    index = next(i for i in range(1, 200) if city._surface(i).g.anchor_z != city._surface(i - 1).g.anchor_z)
+    errors = [
+        warp_error(city.frame(i - 1), city.frame(i), (city.reference(i - 1), city.reference(i)))
+        for i in (index - 1, index, index + 1)
+    ]
+    assert errors[1] < 1.1 * max(errors[0], errors[2])
+
+
+def without_coarse(picture: np.ndarray) -> np.ndarray:
+    """(H, W, C) 0..1 minus its 5x5 mean."""
+    height, width = picture.shape[:2]
+    padded = np.pad(picture / 255.0, ((2, 2), (2, 2), (0, 0)), mode="edge")
+    return picture / 255.0 - sum(padded[a : a + height, b : b + width] for a in range(5) for b in range(5)) / 25
+
+
+def test_fine_detail_of_the_reference_is_in_the_render() -> None:
+    """Patch by patch of a surface, the reference's fine texture follows from the colours of the render's."""
+    explained = []
+    for seed in (3, 10, 18, 23):
+        city = City(seed, weather="overcast")
+        f, reference = city.frame(30), city.reference(30)
+        smooth = ~geometric_edges(f.depth, f.normal)
+        cheap, fine = without_coarse(f.color), luminance(255 * without_coarse(reference))
+        for y, x in itertools.product(range(0, 176, 16), range(0, 304, 16)):
+            patch = np.s_[y : y + 16, x : x + 16]
+            colors, truth = cheap[patch][smooth[patch]], fine[patch][smooth[patch]]
+            one_thing = smooth[patch].mean() > 0.98 and len(np.unique(f.segmentation[patch])) == 1
+            if one_thing and np.isfinite(f.depth[patch]).all() and truth.std() > 0.015:
+                assert colors.std() > 1 / 255  # so that 8 bits keep it
+                fitted = colors @ np.linalg.lstsq(colors, truth, rcond=None)[0]
+                explained.append(1 - np.var(truth - fitted) / np.var(truth))
+    assert len(explained) > 60
+    assert np.median(explained) > 0.7 and np.percentile(explained, 10) > 0.3
