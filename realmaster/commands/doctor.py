@@ -243,37 +243,33 @@ def _distribution(name: str, needed: bool, remedy: str = "") -> Finding:
 
 
 def _profiles() -> list[dict[str, Any]]:
-    """Which model profiles this machine can run: are the weights here, and do they fit its memory."""
-    from realmaster.lift.profiles import known_profiles, load_profile
-
-    room, where = _model_memory()
-    found: list[dict[str, Any]] = []
-    for name in sorted(known_profiles(), key=lambda name: (name != "embedded", name)):
-        try:
-            profile = load_profile(name)
-        except UserError as error:
-            found.append({"name": name, "needs": "", "runs": False, "verdict": str(error)})
-            continue
-        base = Path(profile.base)
-        weights = sum(path.stat().st_size for path in base.rglob("*.safetensors")) if base.is_dir() else 0
-        needs = weights * 1.5 + GIB  # activations, and what Python and torch take themselves
-        entry = {"name": name, "needs": f"{needs / GIB:.1f} GiB", "runs": False}
-        if not weights:
-            entry |= {"needs": "", "verdict": f"its weights are not on this machine ({profile.base})"}
-        elif needs > room:
-            entry |= {"verdict": f"too large: {where} has {room / GIB:.1f} GiB"}
-        else:
-            entry |= {"runs": True, "verdict": f"runs on {where}"}
-        found.append(entry)
-    return found
-
-
-def _model_memory() -> tuple[int, str]:
-    """Bytes that a model may fill, and the name of what has them."""
-    import psutil
+    """Which model profiles this machine can run, and how: are the weights here, and what fits the free memory."""
     import torch
 
-    if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        return card.total_memory, card.name
-    return psutil.virtual_memory().total, "the processor"
+    from realmaster.lift.memory import free_memory, plan_for
+    from realmaster.lift.pipelines import folder_here
+    from realmaster.lift.profiles import known_profiles, load_profile
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    room = free_memory(device)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "the processor"
+    found: list[dict[str, Any]] = []
+    for name in sorted(known_profiles(), key=lambda name: (name != "embedded", name)):
+        entry: dict[str, Any] = {"name": name, "needs": "", "runs": False}
+        try:
+            profile = load_profile(name)
+            base = folder_here(profile)
+            plan, fits, needs = plan_for(profile, base, device, "auto", room)
+        except UserError as error:
+            found.append({**entry, "verdict": str(error)})
+            continue
+        entry["needs"] = f"{needs / GIB:.1f} GiB"
+        absent = "" if base else f"; its weights are not on this machine ({profile.base})"
+        if not fits:
+            entry["verdict"] = f"too large even with {plan}: {where} has {room / GIB:.1f} GiB free{absent}"
+        elif base is None:
+            entry["verdict"] = f"would fit {where} ({plan}){absent}"
+        else:
+            entry |= {"runs": True, "verdict": f"runs on {where} ({plan})"}
+        found.append(entry)
+    return found

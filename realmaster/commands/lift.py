@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import shutil
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from realmaster.commands.options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from realmaster.progress import Screen
 
 
@@ -40,10 +43,19 @@ def add(commands: Any) -> None:
     parser.add_argument("--model", default="embedded", metavar="PROFILE|DIR", help="model profile, or a folder in "
                         "diffusers layout (default: embedded)")  # fmt: skip
     parser.add_argument("--lora", metavar="L", help="adapter: a safetensors file, a folder, or a hub id")
-    parser.add_argument("--prompt", default="", help="what the video shall look like")
+    parser.add_argument("--lora-scale", type=strength, metavar="S", help="its strength, 0 (none) to 2 (default: the "
+                        "profile's)")  # fmt: skip
+    parser.add_argument("--prompt", default="", help="what the video shall look like (default: prompt.txt in the take, "
+                        "else the profile's)")  # fmt: skip
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what it shall not look like; only models with "
+                        "guidance hear it (default: the profile's)")  # fmt: skip
+    parser.add_argument("--anchor", type=anchor, action="append", metavar="FRAME=PICTURE", help="a still that this "
+                        "frame shall come close to; may be given again")  # fmt: skip
     parser.add_argument("--seed", type=natural, default=0, help="seed of the sampling (default: 0)")
     parser.add_argument("--frames", type=frame_range, metavar="A:B", help="only frames A up to but without B")
     parser.add_argument("--steps", type=count, help="sampling steps (default: the profile's)")
+    parser.add_argument("--memory", choices=("auto", "low", "full"), default="auto", help="hold the model as fast as "
+                        "what is free allows, as small as can be, or without saving (default: auto)")  # fmt: skip
     add_takes_folder(parser)
 
 
@@ -61,17 +73,37 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     with screen.step(f"loading the model {args.model}"):
         from realmaster import load_lifter
         from realmaster.lift import lift_job, lift_take
+        from realmaster.lift.memory import Plan
         from realmaster.lift.profiles import load_profile
+        from realmaster.lift.takes import conversion
 
-        lifter = load_lifter(args.model, lora=args.lora)
-    if licence := load_profile(args.model).licence:
+        lifter = load_lifter(args.model, args.lora, lora_scale=args.lora_scale, memory=args.memory)
+    licence = load_profile(args.model).licence
+    if licence and _not_shown_before(licence):
         screen.say(f"licence: {licence}")
-    asked = {"frames": frames, "prompt": args.prompt, "seed": args.seed, "steps": args.steps}
+    if (held := lifter.settings.get("memory", "")) not in ("", str(Plan())):
+        screen.say(f"memory: {held}")
+    screen.say(_conversion_sentence(conversion(take, lifter)))
+    asked = {
+        "frames": frames,
+        "prompt": args.prompt,
+        "negative_prompt": args.negative_prompt,
+        "seed": args.seed,
+        "steps": args.steps,
+        "anchors": {frame: _read_picture(path) for frame, path in args.anchor or ()},
+    }
     out = args.out or _free_folder(take.path / "lifts", Path(args.model).stem, lift_job(take, lifter, **asked))
-    growing = _growing(out)
+    growing, notes = _growing(out), list[str]()
     try:
         with screen.step("lifting", total=frames[1] - frames[0], unit="frames") as step:
-            report = lift_take(take, growing, lifter, **asked, progress=step)
+
+            def told(done: int, total: int) -> None:
+                step(done, total)
+                while len(notes) < len(lifter.notes):
+                    notes.append(lifter.notes[len(notes)])
+                    screen.say(notes[-1])
+
+            report = lift_take(take, growing, lifter, **asked, progress=told)
     except BaseException as error:
         if not any(growing.glob("windows/*")):
             shutil.rmtree(growing, ignore_errors=True)
@@ -87,7 +119,69 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         "",
         facts("lift", {"folder": out, "speed": f"{report['frames_per_second']} frames a second"}),
     )
-    return {"out": out, **report}
+    return {"out": out, "licence": licence, **report}
+
+
+def strength(text: str) -> float:
+    """An adapter's strength."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a strength from 0 to 2")
+    return value
+
+
+def anchor(text: str) -> tuple[int, Path]:
+    """`12=still.png` -> (12, still.png)."""
+    frame, _, picture = text.partition("=")
+    if not frame.isdecimal() or not picture:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame and a picture such as 0=first.png")
+    return int(frame), Path(picture)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    """uint8 `[H, W, 3]`."""
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"The anchor {path} is not there or is no picture.") from error
+
+
+def _conversion_sentence(facts: Mapping[str, Any]) -> str:
+    def size(of: Mapping[str, Any], name: str = "size") -> str:
+        return "x".join(map(str, of[name]))
+
+    take, model = facts["take"], facts["model"]
+    filled = f", filled up to {size(model, 'filled_to')}" if model["filled_to"] != model["size"] else ""
+    told = model["told_frames_per_second"]
+    return (
+        f"{size(take)} at {take['frames_per_second']:g} frames a second, lifted at {size(model)}{filled} in windows of "
+        f"{model['window']} frames{f' (the model is told {told:g} a second)' if told else ''}; "
+        "the result has the take's size, frames and times"
+    )
+
+
+def _not_shown_before(licence: str) -> bool:
+    """Whether this user sees this line for the first time; remembered in the configuration folder."""
+    import platformdirs
+
+    file = Path(platformdirs.user_config_dir("realmaster")) / "licences-shown.txt"
+    try:
+        if licence in file.read_text(encoding="utf-8").splitlines():
+            return False
+    except (OSError, UnicodeDecodeError):
+        pass
+    with contextlib.suppress(OSError):  # then it is shown again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as shown:
+            shown.write(f"{licence}\n")
+    return True
 
 
 def _growing(out: Path) -> Path:

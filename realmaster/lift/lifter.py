@@ -42,6 +42,19 @@ class LiftRules:
     max_side: int
     """Longer side at which the model works, in pixels; larger pictures are lifted smaller and enlarged again."""
 
+    frame_rate: float | None = None
+    """Frames a second that the model believes it is shown; None: it has no notion of that."""
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size, in pixels, to which a picture is brought for the model: smaller when it is large, in its shape."""
+        scale = min(1.0, self.max_side / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def filled_size(self, height: int, width: int) -> tuple[int, int]:
+        """The working size, filled up at the right and the bottom to what the model takes."""
+        height, width = self.working_size(height, width)
+        return height + -height % self.size_multiple, width + -width % self.size_multiple
+
     def __post_init__(self) -> None:
         lengths = {"window": self.window} | ({"overlap": self.overlap} if self.overlap else {})
         for name, length in lengths.items():

@@ -90,6 +90,9 @@ class LTX2Lifter(PipelineLifter):
         stages = 1 if self.profile.upscale is None else 2
         return self.pipeline.vae_temporal_compression_ratio, stages * self.pipeline.vae_spatial_compression_ratio
 
+    def _frame_rate(self, profile: Profile) -> float:
+        return profile.frame_rate or FRAME_RATE
+
     def _encode(self, encoder: Any, text: str) -> Encoded:
         embeds, mask, _, _ = encoder.encode_prompt(
             text, do_classifier_free_guidance=False, max_sequence_length=PROMPT_TOKENS
@@ -148,7 +151,7 @@ class LTX2Lifter(PipelineLifter):
             height=height,
             width=width,
             num_frames=len(clip),
-            frame_rate=self.profile.frame_rate or FRAME_RATE,
+            frame_rate=self.rules.frame_rate,
             sigmas=sigmas,
             num_inference_steps=len(sigmas),
             generator=generator,

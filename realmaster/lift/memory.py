@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from realmaster.lift.lifter import LiftError
-from realmaster.lift.profiles import Profile, Quantisation
+from realmaster.lift.profiles import Profile, Quantisation, family_of
 
 Mode = Literal["auto", "low", "full"]
 """auto: the fastest way that fits what is free. low: the least memory. full: nothing is saved."""
@@ -123,16 +123,18 @@ def choose(
 
 
 def plan_for(
-    profile: Profile, base: Path, device: torch.device, mode: Mode, free: int | None = None
-) -> tuple[Plan, bool]:
-    """The plan for a profile whose base lies in the folder `base`, and whether it fits by the estimate.
+    profile: Profile, base: Path | None, device: torch.device, mode: Mode, free: int | None = None
+) -> tuple[Plan, bool, int]:
+    """The plan for a profile whose base lies in the folder `base` (None: as large as the profile says it is), whether
+    it fits by the estimate, and the bytes that it needs.
 
     `free`: bytes that are planned with; by default what is free on the device. Raises `LiftError`.
     """
-    side = profile.max_side
-    sizes = sizes_of(base, profile.window, round(side * 9 / 16), side, videos=2 + len(profile.references))
+    sizes = sizes_of(profile, base)
     width = 4 if device.type == "cpu" else 2
-    return choose(sizes, free_memory(device) if free is None else free, mode, device, width, profile.quantise)
+    room = free_memory(device) if free is None else free
+    plan, fits = choose(sizes, room, mode, device, width, profile.quantise)
+    return plan, fits, sizes.bytes(plan, width)
 
 
 def smaller(plan: Plan, device: torch.device) -> Plan | None:
@@ -163,33 +165,39 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
 
 
-# -- sizes of a saved model
+# -- sizes of a model
+
+COMPRESSION = {"ltx2": (8, 32), "wan": (4, 16), "vace": (4, 16)}
+"""Frames, and pixels along each side, of one token."""
 
 
-def sizes_of(folder: Path, frames: int, height: int, width: int, videos: int = 2) -> Sizes:
-    """Of a folder in diffusers layout, for windows of so many frames of a size in pixels; `videos`: the target and its
-    references. Reads the heads of its files only.
-
-    Raises `LiftError` for files that are no safetensors.
-    """
-    parameters = {part.name: count_parameters(part) for part in sorted(folder.iterdir()) if part.is_dir()}
-    experts = {name: count for name, count in parameters.items() if name in ("transformer", "transformer_2")}
-    config = _config(folder / "transformer")
-    heads, head = config.get("num_attention_heads", 1), config.get("attention_head_dim", 1)
-    patch = config.get("patch_size", 1)
-    step = 8 * (patch[-1] if isinstance(patch, list) else 1)  # Wan: codec 8, patch 2
-    if "vae_scale_factors" in config:
-        step = config["vae_scale_factors"][-1]
-    latent_frames = 1 + (frames - 1) // (config.get("vae_scale_factors") or [4])[0]
-    encoder = sum(count for name, count in parameters.items() if name.startswith("text_encoder"))
+def sizes_of(profile: Profile, base: Path | None) -> Sizes:
+    """Of the folder `base` in diffusers layout, of which it reads the heads of files only; of None: what the profile
+    says of its own base. Raises `LiftError` for files that are no safetensors, and without either."""
+    side = profile.max_side
+    frames, height, width = profile.window, round(side * 9 / 16), side
+    step, pixels = COMPRESSION[family_of(profile)]
+    videos = 2 + len(profile.references)
+    tokens = videos * (1 + (frames - 1) // step) * math.ceil(height / pixels) * math.ceil(width / pixels)
+    work = {"tokens": tokens, "pixels": frames * height * width}
+    known = profile.parameters
+    if base is None:
+        if known is None:
+            raise LiftError(f"How large {profile.base} is, its profile does not say, and it is not on this machine.")
+        transformer, encoder, rest = (int(1e9 * part) for part in (known.transformer, known.encoder, known.rest))
+        return Sizes(transformer, encoder, rest, features=known.features, blocks=known.blocks, **work)
+    parameters = {part.name: count_parameters(part) for part in sorted(base.iterdir()) if part.is_dir()}
+    transformer = sum(count for name, count in parameters.items() if name in ("transformer", "transformer_2"))
+    encoder = parameters.get("text_encoder", 0)
+    config = _config(base / "transformer")
     return Sizes(
-        transformer=sum(experts.values()),
-        encoder=encoder,
-        rest=sum(parameters.values()) - sum(experts.values()) - encoder,
-        tokens=videos * latent_frames * math.ceil(height / step) * math.ceil(width / step),
-        features=heads * head,
-        pixels=frames * height * width,
-        blocks=max(1, config.get("num_layers", 1) * len(experts)),
+        transformer,
+        encoder,
+        # Other parts that a repository may hold (a second transformer, upsamplers) are not loaded.
+        rest=sum(parameters.get(name, 0) for name in ("vae", "connectors", "audio_vae")),
+        features=config.get("num_attention_heads", 1) * config.get("attention_head_dim", 1),
+        blocks=max(1, config.get("num_layers", 1) * (1 + ("transformer_2" in parameters))),
+        **work,
     )
 
 

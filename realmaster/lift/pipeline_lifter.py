@@ -85,9 +85,9 @@ class PipelineLifter(ABC):
             self._prompts = PromptCache(self._encode_texts, encoder_identity(self.base, self.dtype))
         self.own_scheduler = self.pipeline.scheduler
         """The one that the model came with."""
+        self.adapt(profile)
         store(self.pipeline, self.plan, self.dtype)
         place(self.pipeline, self.plan, self.device)
-        self.adapt(profile)
         speed_up(self.pipeline, profile)
 
     def adapt(self, profile: Profile) -> None:
@@ -106,12 +106,13 @@ class PipelineLifter(ABC):
             # A smaller reference must itself fall on whole patches.
             size_multiple=max(self.size_multiple, spatial) * self.reference_downscale,
             max_side=profile.max_side,
+            frame_rate=self._frame_rate(profile),
         )
 
     @property
     def settings(self) -> dict[str, Any]:
         """See `Lifter.settings`."""
-        profile = self.profile.model_dump(exclude={"name", "description", "licence", "guard", "training"})
+        profile = self.profile.model_dump(exclude={"name", "description", "licence", "guard", "training", "parameters"})
         return {
             **profile,
             "adapter_digest": digest(self.profile.adapter),
@@ -215,6 +216,10 @@ class PipelineLifter(ABC):
     def _compression(self) -> tuple[int, int]:
         """Frames, and pixels along each side, that one latent stands for."""
 
+    def _frame_rate(self, profile: Profile) -> float | None:
+        """See `LiftRules.frame_rate`."""
+        return None
+
     @abstractmethod
     def _encode(self, encoder: Any, text: str) -> Encoded:
         """What the text encoder, in a pipeline that holds nothing else, makes of a text."""
@@ -233,25 +238,21 @@ class PipelineLifter(ABC):
         """Lift a clip to float `[T, H, W, 3]` in [0, 1], on the CPU, of its length and size. `prompt`: None where the
         model has no text encoder; `negative`: None without guidance."""
 
-    def _working_size(self, height: int, width: int) -> tuple[int, int]:
-        scale = min(1.0, self.rules.max_side / max(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
     def _to_model(self, clip: np.ndarray) -> Tensor:
         """uint8 `[T, H, W, 3]` -> float `[T', H', W', 3]` in [0, 1] of a length and size that the model takes."""
         video = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float() / 255
-        size = self._working_size(*clip.shape[1:3])
+        size = self.rules.working_size(*clip.shape[1:3])
+        filled = self.rules.filled_size(*clip.shape[1:3])
         if size != clip.shape[1:3]:
             video = functional.interpolate(video, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-        multiple = self.rules.size_multiple
-        video = functional.pad(video, (0, -size[1] % multiple, 0, -size[0] % multiple), mode="replicate")
+        video = functional.pad(video, (0, filled[1] - size[1], 0, filled[0] - size[0]), mode="replicate")
         repeats = -(len(video) - 1) % self.rules.frame_step
         video = torch.cat([video, video[-1:].expand(repeats, -1, -1, -1)])
         return video.permute(0, 2, 3, 1).contiguous()
 
     def _from_model(self, video: Tensor, frames: int, height: int, width: int) -> np.ndarray:
         """The inverse of `_to_model`: float `[T', H', W', 3]` -> uint8 `[frames, height, width, 3]`."""
-        working = self._working_size(height, width)
+        working = self.rules.working_size(height, width)
         video = video[:frames, : working[0], : working[1]].permute(0, 3, 1, 2)
         if working != (height, width):
             video = functional.interpolate(video, size=(height, width), mode="bicubic", antialias=True)

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, PipelineQuantizationConfig
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
 
 from realmaster.lift.adapters import first_line
 from realmaster.lift.lifter import LiftError
@@ -48,6 +50,16 @@ def local_folder(cls: type[DiffusionPipeline], profile: Profile) -> Path:
             f"The model {profile.base} of profile {profile.name} cannot be had from the hub ({first_line(error)}): "
             "see whether its licence must be agreed to there, or give a folder in diffusers layout."
         ) from error
+
+
+def folder_here(profile: Profile) -> Path | None:
+    """As `local_folder`, without asking the hub: None when it has to be asked."""
+    if Path(profile.base).is_dir():
+        return Path(profile.base)
+    try:
+        return Path(snapshot_download(profile.base, local_files_only=True))
+    except (OSError, ValueError):
+        return None
 
 
 def load_pipeline(
@@ -121,10 +133,12 @@ def quantisation_config(how: Quantisation, dtype: torch.dtype) -> Any:
 
 
 def store(pipeline: Any, plan: Plan, dtype: torch.dtype) -> None:
-    """Cast what the plan stores in 8 bits. Before an adapter is loaded: that stays in `dtype`."""
+    """Cast what the plan stores in 8 bits. After an adapter is loaded: it stays in `dtype`, but beside layers of 8 bits
+    it would be made of 8 bits itself."""
     if plan.weights == "fp8":
         for transformer in transformers(pipeline):
-            transformer.to(dtype)  # layers of mixed types would not be cast back alike
+            with quiet():
+                transformer.to(dtype)  # layers of mixed types would not be cast back alike
             transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
 
 
@@ -177,13 +191,15 @@ def transformers(pipeline: Any) -> list[Any]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without diffusers' progress bar and its remark that our codec is not the class it expected."""
-    level, bars = diffusers_logging.get_verbosity(), diffusers_logging.is_progress_bar_enabled()
+    """Without progress bars and diffusers' remark that our codec is not the class it expected."""
+    level = diffusers_logging.get_verbosity()
+    barred = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
     diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
+    for library in barred:
+        library.disable_progress_bar()
     try:
         yield
     finally:
         diffusers_logging.set_verbosity(level)
-        if bars:
-            diffusers_logging.enable_progress_bar()
+        for library in barred:
+            library.enable_progress_bar()

@@ -66,6 +66,18 @@ class Training(BaseModel):
     sampling: Sampling = Field(Sampling(steps=30, guidance_scale=3.0), description="how that model samples")
 
 
+class Parameters(BaseModel):
+    """How large a base from the hub is, so that `realmaster doctor` can say what fits before it is fetched."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    transformer: float = Field(gt=0.0, description="billions of parameters, of all experts")
+    encoder: float = Field(gt=0.0, description="billions, of the text encoder")
+    rest: float = Field(0.5, ge=0.0, description="billions, of everything else")
+    features: int = Field(ge=1, description="width of the transformer")
+    blocks: int = Field(ge=1, description="of the transformer, all experts")
+
+
 class Upscale(BaseModel):
     """LTX-2 only: lift at half the size, enlarge the latents, and sample on from there without adapter and render."""
 
@@ -103,6 +115,7 @@ class Profile(BaseModel):
     sampling: Sampling = Sampling()
     training: Training | None = Field(None, description="where another base is trained on than lifted with")
     upscale: Upscale | None = Field(None, description="without it the model works in one stage")
+    parameters: Parameters | None = Field(None, description="of a base from the hub")
     guard: Guard | None = Field(None, description="without it no window is judged before the next")
 
 

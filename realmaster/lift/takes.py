@@ -30,6 +30,9 @@ from realmaster.lift.lifter import Lifter, LiftError, Progress, check_stills
 from realmaster.lift.windows import Shown, Window, count_windows, lift_windows
 from realmaster.measure import Scorer
 
+PROMPT = "prompt.txt"
+"""In a take's folder: what its lifts shall look like."""
+
 JOB = "job.json"
 """What an unfinished lift is a lift of."""
 
@@ -44,11 +47,13 @@ def lift_take(
     steps: int | None = None,
     progress: Progress | None = None,
     anchors: Mapping[int, np.ndarray] | None = None,
+    negative_prompt: str | None = None,
 ) -> dict:
     """Lift frames `[a, b)` of `take` (default: all) into the folder `out`: `lifted.mp4` at the take's own times,
     `report.json`, and stills. Returns the report.
 
-    `anchors`: enhanced stills, uint8 `[H, W, 3]`, by the index of their frame in the take; see `Lifter.lift`.
+    `prompt`: by default the take's own (`own_prompt`), else the lifter's. `anchors`: enhanced stills, uint8
+    `[H, W, 3]`, by the index of their frame in the take; see `Lifter.lift`.
 
     When `out` holds an unfinished lift of the same job, it is gone on with; one of another job is refused. A cut in
     the take (flag `cut`) starts afresh. Windows that lost the geometry are tried again where the lifter has a guard.
@@ -57,7 +62,7 @@ def lift_take(
     first, last = (0, len(take)) if frames is None else frames
     if not 0 <= first < last <= len(take):
         raise LiftError(f"Frames {first}:{last} are not in this take: it has {len(take)}, counted from 0.")
-    out, guard = Path(out), lifter.guard
+    out, guard, prompt = Path(out), lifter.guard, prompt or own_prompt(take)
     started = time.monotonic()
     chosen = take[first:last]
     # A lost frame is known now, not after an hour of lifting.
@@ -73,7 +78,7 @@ def lift_take(
         raise LiftError(f"There is an anchor for frame {outside[0]}, but frames {first}:{last} are lifted.")
     check_stills(anchors, (*sizes[0], 3))
     references = [cue for cue in lifter.references if has_cue(chosen[0], cue)]
-    store = _WindowStore(out, lift_job(take, lifter, (first, last), prompt, seed, steps, anchors))
+    store = _WindowStore(out, lift_job(take, lifter, (first, last), prompt, seed, steps, anchors, negative_prompt))
     stills = sorted({0, (last - first) // 2, last - first - 1})
     scorer = Scorer()
     under_way: deque[Frame] = deque()  # read, not yet lifted: a frame is decoded once
@@ -96,6 +101,7 @@ def lift_take(
                 step,
                 anchors=window.anchors,
                 references=window.references,
+                negative_prompt=negative_prompt,
             )
 
         done = store.load(window)
@@ -126,8 +132,10 @@ def lift_take(
         "references": references,
         "anchors": sorted(anchors),
         "prompt": prompt,
+        "negative_prompt": negative_prompt,
         "seed": seed,
         "steps": steps,
+        "conversion": conversion(take, lifter),
         "frames": [first, last],
         "frames_lifted": scorer.count,
         "size": [sizes[0][1], sizes[0][0]],
@@ -137,6 +145,8 @@ def lift_take(
         "cuts": [first + cut for cut in cuts],
         "guard": "off" if guard is None else "on" if "depth" in chosen[0].channels else "off: the take has no depth",
         "attempts": attempts,
+        "lifter": lifter.settings,
+        "memory": lifter.notes,
         "seconds": round(seconds, 2),
         "frames_per_second": round((last - first) / seconds, 2),
         "scores": {name: scores.to_dict() for name, scores in scorer.result().items()},
@@ -154,18 +164,46 @@ def lift_job(
     seed: int = 0,
     steps: int | None = None,
     anchors: Mapping[int, np.ndarray] | None = None,
+    negative_prompt: str | None = None,
 ) -> dict[str, Any]:
     """What a lift is a lift of, as plain values: lifts of equal jobs are equal."""
     asked = {
         "take": take.manifest["id"],
         "frames": list(frames),
-        "prompt": prompt,
+        "prompt": prompt or own_prompt(take),
+        "negative_prompt": negative_prompt,
         "seed": seed,
         "steps": steps,
         "anchors": {place: hashlib.sha256(still.tobytes()).hexdigest() for place, still in (anchors or {}).items()},
     }
     guard = None if lifter.guard is None else lifter.guard.model_dump()
     return json.loads(json.dumps(asked | {"lifter": lifter.settings, "guard": guard}))
+
+
+def own_prompt(take: Take) -> str:
+    """The take's own prompt, a line or more of text in its folder; empty where it has none."""
+    try:
+        return " ".join((take.path / PROMPT).read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def conversion(take: Take, lifter: Lifter) -> dict[str, Any]:
+    """What the take has, what the model is given, what comes out; sizes are [width, height] in pixels."""
+    height, width = take[0].shape
+    worked, filled = (size(height, width)[::-1] for size in (lifter.rules.working_size, lifter.rules.filled_size))
+    rate = round(take.fps, 3)
+    return {
+        "take": {"size": [width, height], "frames_per_second": rate},
+        "model": {
+            "size": list(worked),
+            "filled_to": list(filled),
+            "window": lifter.rules.window,
+            "overlap": lifter.rules.overlap,
+            "told_frames_per_second": lifter.rules.frame_rate,
+        },
+        "result": {"size": [width, height], "frames_per_second": rate, "times": "the take's"},
+    }
 
 
 def is_unfinished(folder: Path, job: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from capture.camera import Camera, Conventions
 from capture.frame import Channel, Descriptor, Frame
 from capture.take import Take, TakeWriter
 from capture.video import read_video
-from realmaster.lift import LiftError, LiftRules, lift_take, load_lifter
+from realmaster.lift import LiftError, LiftRules, lift_job, lift_take, load_lifter
 from realmaster.lift.cues import draw_cue
 from realmaster.lift.lifter import Cue, Guard
 from tests.realmaster.lift.tiny_wan import save_tiny_wan
@@ -42,16 +42,23 @@ class Brighter:
         references: tuple[Cue, ...] = (),
     ) -> None:
         self.references = references
+        self.notes: list[str] = []
         self.rules = LiftRules(window=window, overlap=overlap, frame_step=4, size_multiple=16, max_side=64)
         self.guard = guard
         self.settings = {"window": window, "overlap": overlap}
         self.calls: list[dict[str, Any]] = []
         self._stop_at = stop_at
 
-    def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None, *, anchors=(), references=()):
+    def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None, *, anchors=(), references=(),
+             negative_prompt=None):  # fmt: skip
         if self._stop_at is not None and len(self.calls) == self._stop_at:
             raise Stopped
-        given = {"anchors": dict(anchors), "references": dict(references)}
+        given = {
+            "anchors": dict(anchors),
+            "references": dict(references),
+            "prompt": prompt,
+            "negative": negative_prompt,
+        }
         self.calls.append({"seed": seed, "frames": len(clip), "prefix": prefix, "clip": clip, **given})
         lifted = clip + np.uint8(20) if prefix is None else clip + np.uint8(prefix.mean() / 10)
         if prefix is not None:
@@ -203,6 +210,29 @@ def test_without_depth_the_guard_says_that_it_is_off(record: Callable[..., Take]
     lifter = Brighter(guard=Guard(attempts=3))
     report = lift_take(record(9, depth=False), tmp_path / "out", lifter)
     assert report["guard"] == "off: the take has no depth" and len(lifter.calls) == 1
+
+
+def test_the_takes_own_prompt_stands_where_none_is_given(record: Callable[..., Take], tmp_path: Path) -> None:
+    take, lifter = record(9), Brighter()
+    (take.path / "prompt.txt").write_text("a street\n in the rain \n")
+    report = lift_take(take, tmp_path / "own", lifter, negative_prompt="fog")
+    assert report["prompt"] == lifter.calls[0]["prompt"] == "a street in the rain"
+    assert report["negative_prompt"] == lifter.calls[0]["negative"] == "fog"
+    lift_take(take, tmp_path / "given", lifter, prompt="a wood")
+    assert lifter.calls[1]["prompt"] == "a wood"
+    assert lift_job(take, lifter, (0, 9)) == lift_job(take, lifter, (0, 9), prompt="a street in the rain")
+
+
+def test_what_is_converted_is_said(record: Callable[..., Take], tmp_path: Path) -> None:
+    lifter = Brighter()
+    lifter.rules = LiftRules(window=9, overlap=5, frame_step=4, size_multiple=32, max_side=40, frame_rate=24.0)
+    assert lift_take(record(9), tmp_path / "out", lifter)["conversion"] == {
+        "take": {"size": [48, 32], "frames_per_second": 30.0},
+        "model": {
+            "size": [40, 27], "filled_to": [64, 32], "window": 9, "overlap": 5, "told_frames_per_second": 24.0,
+        },
+        "result": {"size": [48, 32], "frames_per_second": 30.0, "times": "the take's"},
+    }  # fmt: skip
 
 
 def test_anchors_reach_the_windows_that_hold_their_frames(record: Callable[..., Take], tmp_path: Path) -> None:

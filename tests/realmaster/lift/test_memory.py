@@ -1,0 +1,286 @@
+"""Models held as what is free allows: which way is chosen, that every way lifts, and what happens when it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from realmaster.lift import LiftError, lift_long, load_lifter, pipeline_lifter
+from realmaster.lift.lifter import OutOfMemory
+from realmaster.lift.memory import GIB, LADDER, Plan, Sizes, choose, is_out_of_memory, plan_for, sizes_of
+from realmaster.lift.pipelines import place
+from realmaster.lift.profiles import known_profiles, load_profile
+from realmaster.lift.prompts import PromptCache
+from tests.realmaster.lift.test_ltx2_versions import diffusers_keys
+from tests.realmaster.lift.tiny_ltx2 import save_tiny_ltx2, tiny_ltx2
+from tests.realmaster.lift.tiny_wan import save_tiny_wan, tiny_wan
+
+CARD, PROCESSOR = torch.device("cuda"), torch.device("cpu")
+BIG = Sizes(22 * 10**9, 12 * 10**9, 2 * 10**9, tokens=28160, features=4096, pixels=121 * 704 * 1280, blocks=48)
+"""LTX-2.3."""
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LTX-2.3 with an adapter."""
+    folder = tmp_path_factory.mktemp("memory")
+    base = save_tiny_ltx2(folder / "base")
+    save_file(diffusers_keys(), folder / "mine.safetensors")
+    path = folder / "mine.toml"
+    path.write_text(
+        f'base = "{base.as_posix()}"\nadapter = "mine.safetensors"\nwindow = 17\noverlap = 9\nmax_side = 640\n'
+        "[sampling]\nsigmas = [1.0, 0.6]\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (9, 64, 96, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def usual(profile: Path, clip: np.ndarray) -> np.ndarray:
+    return load_lifter(profile).lift(clip, "a street")
+
+
+# -- choosing
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "plan"),
+    [
+        (200, Plan()),
+        (74, Plan(keep_encoder=False)),
+        (55, Plan(keep_encoder=False, tiling=True)),
+        (40, Plan(keep_encoder=False, tiling=True, weights="fp8")),
+        (24, Plan(keep_encoder=False, tiling=True, offload=True)),
+        (12, Plan(keep_encoder=False, tiling=True, weights="fp8", offload=True)),
+    ],
+)
+def test_the_fastest_way_that_fits_is_chosen(gigabytes: int, plan: Plan) -> None:
+    assert choose(BIG, gigabytes * GIB, "auto", CARD, 2) == (plan, True)
+
+
+def test_each_way_needs_less_than_the_one_before() -> None:
+    needs = [BIG.bytes(plan, 2) for plan in LADDER]
+    assert needs == sorted(needs, reverse=True) and len(set(needs)) == len(LADDER)
+
+
+def test_what_fits_nowhere_is_tried_the_smallest_way_and_said() -> None:
+    assert choose(BIG, 2 * GIB, "auto", CARD, 2) == (LADDER[-1], False)
+
+
+def test_low_and_full_ask_nobody() -> None:
+    assert choose(BIG, 500 * GIB, "low", CARD, 2)[0] == LADDER[-1]
+    assert choose(BIG, 2 * GIB, "full", CARD, 2) == (Plan(), False)
+
+
+def test_blocks_are_not_fetched_to_where_they_are() -> None:
+    assert all(not choose(BIG, free * GIB, "auto", PROCESSOR, 4)[0].offload for free in (1, 40, 90, 200))
+
+
+def test_a_quantised_model_stays_so_in_every_plan() -> None:
+    plans = {choose(BIG, free * GIB, "auto", CARD, 2, "nf4")[0] for free in range(5, 100)}
+    assert {plan.weights for plan in plans} == {"nf4"} and len(plans) == 4
+
+
+@pytest.mark.parametrize("family", ["ltx2", "wan"])
+def test_sizes_are_read_off_the_files(family: str, tmp_path: Path) -> None:
+    pipeline = tiny_ltx2() if family == "ltx2" else tiny_wan(experts=2)
+    pipeline.save_pretrained(tmp_path)
+    sizes = sizes_of(load_profile(tmp_path), tmp_path)
+
+    def parameters(*names: str) -> int:
+        return sum(tensor.numel() for name in names for tensor in getattr(pipeline, name).state_dict().values())
+
+    experts = ["transformer"] if family == "ltx2" else ["transformer", "transformer_2"]
+    others = ["vae", "connectors", "audio_vae"] if family == "ltx2" else ["vae"]
+    assert sizes.transformer == parameters(*experts)
+    assert abs(sizes.encoder - parameters("text_encoder")) < 0.5 * sizes.encoder  # embeddings may be stored once
+    assert sizes.rest == parameters(*others)
+    assert (sizes.features, sizes.blocks) == (
+        32 if family == "ltx2" else 24,
+        2 * len(experts),
+    )
+
+
+def test_every_shipped_profile_says_how_large_its_base_is() -> None:
+    for name in set(known_profiles()) - {"embedded"}:
+        plan, fits, needs = plan_for(load_profile(name), None, CARD, "auto", 24 * GIB)
+        assert fits and 2 * GIB < needs < 24 * GIB, (name, plan, needs / GIB)
+
+
+# -- every way lifts
+
+
+def test_weights_in_fp8_lift_nearly_the_same_and_the_adapter_stays_exact(
+    profile: Path, clip: np.ndarray, usual: np.ndarray
+) -> None:
+    low = load_lifter(profile, memory="low")
+    layer = low.pipeline.transformer.transformer_blocks[0].attn1.to_q
+    assert layer.base_layer.weight.dtype == torch.float8_e4m3fn
+    assert torch.equal(
+        layer.lora_A["lift"].weight, diffusers_keys()["transformer.transformer_blocks.0.attn1.to_q.lora_A.weight"]
+    )
+    assert low.pipeline.vae.use_tiling
+    lifted = low.lift(clip, "a street")
+    difference = np.abs(lifted.astype(int) - usual).mean()
+    bare = np.abs(load_lifter(profile, "none").lift(clip, "a street").astype(int) - usual).mean()
+    assert 0 < difference < 0.3 * bare
+
+
+@pytest.mark.parametrize("family", ["ltx2", "wan"])
+def test_blocks_that_are_fetched_give_the_same_to_the_bit(
+    family: str, profile: Path, clip: np.ndarray, usual: np.ndarray, tmp_path: Path
+) -> None:
+    if family == "ltx2":
+        lifter, wanted = load_lifter(profile), usual
+    else:
+        lifter = load_lifter(save_tiny_wan(tmp_path / "wan", experts=2))
+        wanted = lifter.lift(clip, "a street", steps=2)
+    place(lifter.pipeline, Plan(offload=True), PROCESSOR)
+    blocks = lifter.pipeline.transformer
+    assert any(hasattr(module, "_diffusers_hook") for module in blocks.modules())
+    assert np.array_equal(lifter.lift(clip, "a street", steps=None if family == "ltx2" else 2), wanted)
+
+
+def test_full_holds_the_whole_pipeline(profile: Path, clip: np.ndarray, usual: np.ndarray) -> None:
+    full, auto = load_lifter(profile, memory="full"), load_lifter(profile)
+    assert full.pipeline.text_encoder is not None and auto.pipeline.text_encoder is None
+    assert np.array_equal(full.lift(clip, "a street"), usual)
+
+
+def test_int8_by_torchao(profile: Path, clip: np.ndarray, usual: np.ndarray, tmp_path: Path) -> None:
+    pytest.importorskip("torchao")
+    quantised = profile.with_name("int8.toml")
+    quantised.write_text('quantise = "int8"\n' + profile.read_text())
+    lifter = load_lifter(quantised)
+    assert "int8" in str(lifter.plan)
+    difference = np.abs(lifter.lift(clip, "a street").astype(int) - usual).mean()
+    assert 0 < difference < 4
+
+
+@pytest.mark.parametrize(("how", "package"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
+def test_a_missing_extra_is_named(how: str, package: str, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    quantised = profile.with_name(f"{how}-missing.toml")
+    quantised.write_text(f'quantise = "{how}"\n' + profile.read_text())
+    with pytest.raises(LiftError, match=rf"pip install \"realmaster\[{package}\]\""):
+        load_lifter(quantised)
+
+
+def test_an_attention_kernel_is_set_for_the_videos_self_attention_alone(
+    profile: Path, clip: np.ndarray, usual: np.ndarray
+) -> None:
+    chosen = profile.with_name("kernel.toml")
+    chosen.write_text('attention = "_native_math"\n' + profile.read_text())
+    lifter = load_lifter(chosen)
+    block = lifter.pipeline.transformer.transformer_blocks[0]
+    backends = [getattr(block, name).processor._attention_backend for name in ("attn1", "attn2", "audio_attn1")]
+    assert [str(backend and backend.value) for backend in backends] == ["_native_math", "None", "None"]
+    assert np.abs(lifter.lift(clip, "a street").astype(int) - usual).max() <= 1
+    assert np.array_equal(load_lifter(profile).lift(clip, "a street"), usual)  # nothing of it stays in the process
+    chosen.write_text('attention = "no_such_kernel"\n' + profile.read_text())
+    with pytest.raises(LiftError, match="no_such_kernel"):
+        load_lifter(chosen)
+
+
+# -- prompts
+
+
+def test_the_text_encoder_is_loaded_once_for_all_windows_and_goes(
+    profile: Path, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+    load = pipeline_lifter.load_encoder
+    monkeypatch.setattr(pipeline_lifter, "load_encoder", lambda *args: loads.append(args) or load(*args))
+    low = load_lifter(profile, memory="low")
+    assert low.pipeline.text_encoder is None
+    assert len(list(lift_long(low, np.concatenate([clip] * 3), "once", steps=1))) == 27
+    assert len(loads) == 1 and low._encoder is None
+    load_lifter(profile, memory="low").lift(clip, "once", steps=1)  # from the disk
+    assert len(loads) == 1
+    auto = load_lifter(profile)
+    auto.lift(clip, "another", steps=1)
+    assert len(loads) == 2 and auto._encoder is not None
+
+
+def test_another_text_encoder_does_not_hear_this_ones_words(profile: Path, clip: np.ndarray, tmp_path: Path) -> None:
+    base = save_tiny_ltx2(tmp_path / "base", seed=1)
+    other = tmp_path / "other.toml"
+    other.write_text(
+        profile.read_text()
+        .replace(load_profile(profile).base, base.as_posix())
+        .replace('adapter = "mine.safetensors"\n', "")
+    )
+    first = load_lifter(other)._prompt("a street")["prompt_embeds"]
+    save_tiny_ltx2(base, seed=2)
+    assert not torch.equal(first, load_lifter(other)._prompt("a street")["prompt_embeds"])
+
+
+def test_a_cache_that_cannot_be_written_or_read_costs_nothing_but_time(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def encode(texts):
+        asked.extend(texts)
+        return [{"embeds": torch.full((2,), float(len(text)))} for text in texts]
+
+    (tmp_path / "file").write_text("")
+    cache = PromptCache(encode, "mine", tmp_path / "file")
+    assert [said["embeds"][0].item() for said in cache(["one", "four"])] == [3.0, 4.0]
+    assert cache(["four", "four"])[1]["embeds"][0] == 4.0 and asked == ["one", "four"]
+    kept = PromptCache(encode, "mine", tmp_path / "kept")
+    kept(["one"])
+    next((tmp_path / "kept").iterdir()).write_bytes(b"not whole")
+    assert PromptCache(encode, "mine", tmp_path / "kept")(["one"])[0]["embeds"][0] == 3.0
+    assert asked == ["one", "four", "one", "one"]
+
+
+# -- when memory ends
+
+
+@pytest.fixture
+def scarce(profile: Path):
+    """A lifter whose transformer takes no more than so many tokens."""
+
+    def scarce(most: int):
+        lifter = load_lifter(profile)
+
+        def check(_module, _args, kwargs):
+            if kwargs["hidden_states"].shape[1] > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+        lifter.pipeline.transformer.register_forward_pre_hook(check, with_kwargs=True)
+        return lifter
+
+    return scarce
+
+
+def test_out_of_memory_is_tried_again_smaller_and_said(scarce) -> None:
+    clip = np.random.default_rng(0).integers(0, 255, (9, 320, 640, 3), np.uint8)
+    lifter = scarce(2 * 2 * 8 * 16)  # 512x256 and its reference
+    lifted = lifter.lift(clip)
+    assert lifted.shape == clip.shape and lifter.pipeline.vae.use_tiling
+    assert [note.partition(":")[0] for note in lifter.notes] == [
+        "out of memory, tried again with less", "out of memory at 640 pixels, tried again at 480",
+    ]  # fmt: skip
+    assert lifter.rules.max_side == 480
+    lifter.lift(clip, prefix=lifted[:1])
+    assert len(lifter.notes) == 2  # what was learned is not learned again
+
+
+def test_when_nothing_smaller_is_left_it_is_one_sentence(scarce) -> None:
+    with pytest.raises(OutOfMemory, match="does not fit this machine's memory, even at 256 pixels") as error:
+        scarce(1).lift(np.zeros((1, 320, 640, 3), np.uint8))
+    assert "\n" not in str(error.value)
+
+
+def test_lacks_of_memory_are_told_from_other_errors() -> None:
+    short = RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
+    assert is_out_of_memory(MemoryError()) and is_out_of_memory(short)
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
