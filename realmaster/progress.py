@@ -36,6 +36,11 @@ class Screen:
         self.out = Console(quiet=as_json, highlight=False)
         self.err = Console(stderr=True, quiet=as_json, highlight=False)
 
+    def mute(self) -> None:
+        """Say nothing from here on: this is not the process that people look at."""
+        self.as_json = False
+        self.out.quiet = self.err.quiet = True
+
     def show(self, *renderables: RenderableType) -> None:
         """Print results for a person on stdout; nothing with `--json`."""
         self.out.print(*renderables, soft_wrap=all(isinstance(item, str) for item in renderables))

@@ -2,6 +2,6 @@
 does the work and returns the object that `--json` prints. Heavy imports belong inside `run`.
 """
 
-from realmaster.commands import daemon, demo, doctor, evaluate, lift, record, takes
+from realmaster.commands import daemon, demo, doctor, evaluate, lift, record, takes, train
 
-COMMANDS = (demo, daemon, record, takes, lift, evaluate, doctor)
+COMMANDS = (demo, daemon, record, takes, lift, train, evaluate, doctor)

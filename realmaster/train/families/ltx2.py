@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from diffusers import LTX2InContextPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from realmaster.lift.ltx2 import FRAME_RATE
+from realmaster.train.batches import Batch
+from realmaster.train.families.family import Family
 
 
 def pack(transformer: Any, latents: Tensor) -> Tensor:
@@ -72,3 +75,67 @@ def velocity(
         return_dict=False,
     )[0]
     return moved[:, :tokens]
+
+
+class LTX2Family(Family):
+    """On `LTX2Lifter`."""
+
+    targets = (
+        *(f"{attention}.{part}" for attention in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0")),
+        "ff.net.0.proj",
+        "ff.net.2",
+    )
+
+    @property
+    def text_parts(self) -> list[nn.Module]:
+        return [*super().text_parts, self.pipeline.connectors]
+
+    def _encode_target(self, video: Tensor) -> Tensor:
+        return self._encode(video, 1)
+
+    def _encode_reference(self, video: Tensor) -> Tensor:
+        return self._encode(video, self.lifter.reference_downscale)
+
+    def _encode(self, video: Tensor, downscale: int) -> Tensor:
+        """As the pipeline encodes a reference."""
+        height, width = (side // downscale for side in video.shape[1:3])
+        pixels = self.pipeline.video_processor.preprocess_video(video.numpy(), height, width, resize_mode="crop")
+        vae = self.pipeline.vae
+        latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode()
+        return self.pipeline._normalize_latents(latents, vae.latents_mean, vae.latents_std)
+
+    @torch.inference_mode()
+    def encode_caption(self, words: str) -> dict[str, Tensor]:
+        """The connectors' tokens for the video, with their mask; the audio is told nothing."""
+        encoded, mask, _, _ = self.pipeline.encode_prompt(
+            **self.lifter._prompt(words), do_classifier_free_guidance=False, device=self.device
+        )
+        side = self.pipeline.tokenizer_padding_side
+        prompt, _, mask = self.pipeline.connectors(encoded, mask, padding_side=side)
+        return {"prompt": prompt[0].cpu(), "mask": mask[0].cpu()}
+
+    def tokens(self, shape: Sequence[int]) -> int:
+        config = self.pipeline.transformer.config
+        return math.prod(shape[1:]) // (config.patch_size_t * config.patch_size**2)
+
+    def _velocity(self, transformer: Any, noisy: Tensor, batch: Batch) -> Tensor:
+        shape, config = noisy.shape, transformer.config
+        downscale = shape[-1] // batch.references[0].shape[-1]
+        coords = [coordinates(transformer, shape, noisy.device)]
+        coords += [coordinates(transformer, each.shape, noisy.device, downscale) for each in batch.references]
+        known = torch.zeros_like(noisy[:, :1], dtype=torch.bool)
+        known[:, :, 0] = batch.first_known.view(-1, 1, 1, 1)
+        moved = velocity(
+            transformer,
+            noisy=pack(transformer, noisy),
+            levels=batch.levels,
+            references=torch.cat([pack(transformer, each) for each in batch.references], dim=1),
+            coords=torch.cat(coords, dim=2),
+            prompt=batch.words["prompt"],
+            prompt_mask=batch.words["mask"],
+            known=pack(transformer, known)[..., 0],
+        )
+        return LTX2InContextPipeline._unpack_latents(moved, *shape[2:], config.patch_size, config.patch_size_t)
+
+    def trainers_name(self, layer: str) -> str:
+        return ".".join({"proj_in": "patchify_proj"}.get(part, part) for part in layer.split("."))

@@ -13,7 +13,7 @@ from diffusers.pipelines.ltx2.pipeline_ltx2_ic_lora import LTX2ReferenceConditio
 
 from realmaster.lift.ltx2 import GUIDANCE_OFF
 from realmaster.train.families import ltx2
-from tests.realmaster.train.tiny_ltx2 import tiny_ltx2
+from tests.realmaster.lift.tiny_ltx2 import tiny_ltx2
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,116 @@
+"""What training asks of a model family. Each stands on its lifter: a pair is encoded, and a velocity predicted, by the
+very code that lifts."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from realmaster.lift.pipeline_lifter import PipelineLifter
+from realmaster.train.batches import Batch
+from realmaster.train.flow import flow_loss, noised
+
+Role = Literal["target", "reference"]
+"""What a video is to the model."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A transformer with the noise levels that it is asked at."""
+
+    mark: str
+    """`high_noise` or `low_noise`; empty where a model has one transformer."""
+    transformer: Any
+    span: tuple[float, float]
+
+    @property
+    def name(self) -> str:
+        return self.mark or "adapter"
+
+
+class Family(ABC):
+    """A model to train on, loaded by its lifter."""
+
+    targets: ClassVar[tuple[str, ...]]
+    """Layers that an adapter changes, by the ends of their names: the video's attention and feed-forward layers."""
+
+    def __init__(self, lifter: PipelineLifter) -> None:
+        self.lifter: Any = lifter
+        self.pipeline = lifter.pipeline
+        self.device = lifter.device
+
+    @property
+    def experts(self) -> list[Expert]:
+        return [Expert("", self.pipeline.transformer, (0.0, 1.0))]
+
+    @property
+    def has_words(self) -> bool:
+        """Whether captions say anything to the model."""
+        return self.pipeline.text_encoder is not None
+
+    @property
+    def text_parts(self) -> list[nn.Module]:
+        """What encodes captions: not needed once they are encoded."""
+        return [self.pipeline.text_encoder] if self.has_words else []
+
+    def encode(self, clip: np.ndarray, role: Role) -> Tensor:
+        """uint8 `[T, H, W, 3]`, T = frame_step k + 1 -> normalised latents `[C, f, h, w]`, float32 on the CPU.
+
+        Sized as the lifter sizes a clip, and a reference smaller by the lifter's `reference_downscale`.
+        """
+        encode = self._encode_target if role == "target" else self._encode_reference
+        with torch.inference_mode():
+            return encode(self.lifter._to_model(clip))[0].float().cpu()
+
+    @abstractmethod
+    def _encode_target(self, video: Tensor) -> Tensor:
+        """Float `[T, H, W, 3]` in [0, 1], as the model takes it -> latents `[1, C, f, h, w]`."""
+
+    @abstractmethod
+    def _encode_reference(self, video: Tensor) -> Tensor:
+        """As `_encode_target`, of a video that is shown."""
+
+    @abstractmethod
+    def encode_caption(self, words: str) -> dict[str, Tensor]:
+        """What the transformer is told, by name, each `[L, ...]` on the CPU, in the precision that it is used in."""
+
+    @abstractmethod
+    def tokens(self, shape: Sequence[int]) -> int:
+        """The number of tokens of latents `[C, f, h, w]`."""
+
+    def losses(self, transformer: Any, batch: Batch) -> Tensor:
+        """The loss of each sample, `[B]`."""
+        known = None
+        if batch.first_known.any():
+            known = torch.zeros_like(batch.target[:, :1], dtype=torch.bool)
+            known[:, :, 0] = batch.first_known.view(-1, 1, 1, 1)
+        noisy = noised(batch.target, batch.noise, batch.levels, known)
+        velocity = self._velocity(transformer, noisy, batch)
+        return flow_loss(velocity, batch.target, batch.noise, known)
+
+    @abstractmethod
+    def _velocity(self, transformer: Any, noisy: Tensor, batch: Batch) -> Tensor:
+        """Of `noisy` `[B, C, f, h, w]`, whose first latent frame is clean where the batch says so; the same shape."""
+
+    @abstractmethod
+    def trainers_name(self, layer: str) -> str:
+        """The name of a diffusers layer in the models' original code, which ComfyUI and other trainers go by."""
+
+
+def fingerprint(*modules: nn.Module) -> str:
+    """Tells models apart by shapes and samples of their weights, in the time that reading all of 20 GB would take
+    a hundred times of."""
+    total = hashlib.sha256()
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            flat = tensor.detach().flatten()
+            some = flat[:: max(1, len(flat) // 256)][:256].float().cpu().numpy()
+            total.update(f"{name} {list(tensor.shape)} {tensor.dtype}".encode() + some.tobytes())
+    return total.hexdigest()
