@@ -60,10 +60,12 @@ def advise(
     held_out: int,
     samples: Sequence[Sample],
     processes: int,
+    loading: int,
     free: int | None = None,
 ) -> Advice:
-    """On the loaded model and the encoded samples. free: bytes of the device's memory that are free, if it has its
-    own."""
+    """On the loaded model and the encoded samples. loading: bytes of the whole model. free: bytes of the device's own
+    memory that are free, if it has one.
+    """
     transformer = family.experts[0].transformer
     tokens = max(sample.tokens for sample in samples)
     shown = 1 + len(settings.references)
@@ -81,7 +83,7 @@ def advise(
             "adapter and optimizer": trained * (4 + 4 + states + (4 if settings.average else 0)),
             "activations": activations(transformer, tokens * settings.batch_size, settings.gradient_checkpointing),
         },
-        loading=sum(size_of(part) for part in family.pipeline.components.values() if isinstance(part, nn.Module)),
+        loading=loading,
     )
     advice.warnings = [
         *_of_data(pairs, advice),
@@ -155,10 +157,6 @@ def _of_model(profile: Profile, settings: Settings) -> list[str]:
                 f"{profile.base} was saved by diffusers {made}, newer than the {version('diffusers')} installed here: "
                 "what that one knows of the model and this one does not is not trained"
             )
-    if settings.base in ("int8", "nf4", "float8"):
-        said.append(
-            f"the base is held in {settings.base}: previews lift with that, and a lift with the full base differs"
-        )
     return said
 
 
@@ -170,8 +168,8 @@ def _of_memory(advice: Advice, settings: Settings, free: int | None) -> list[str
         ways.append("gradient_checkpointing = true")
     if settings.batch_size > 1:
         ways.append("batch_size = 1 with accumulate")
-    if settings.base == "as it is":
-        ways.append('base = "float8" or "nf4"')
+    if settings.quantise is None:
+        ways.append('quantise = "int8" or "nf4"')
     if settings.optimizer.name == "adamw":
         ways.append('optimizer.name = "adamw8bit"')
     ways.append("a smaller max_side or window")

@@ -46,7 +46,7 @@ class LatentsCache:
         self.folder = folder
         self._family, self._cues, self._window, self._trigger = family, cues, window, trigger
         self._encoder = fingerprint(family.pipeline.vae)
-        self._words = fingerprint(*family.text_parts)
+        self._words = family.words_identity
 
     def encode(
         self, pairs: Sequence[Pair], process: int = 0, processes: int = 1, progress: Progress | None = None
@@ -83,14 +83,17 @@ class LatentsCache:
                     samples.append(Sample(str(start), target, shown, words, shape, tokens))
         return samples
 
+    def text(self, caption: str) -> str:
+        """What is encoded of a caption: as in lifting, with the trigger before it."""
+        return " ".join(word for word in (self._trigger, caption) if word)
+
     def words(self, caption: str) -> Path:
-        """The file of a caption, with the trigger before it; of an empty one, the trigger stands alone."""
-        text = " ".join(word for word in (self._trigger, caption) if word)
-        return self._path("words", self._words, text)
+        """The file of a caption, encoded."""
+        return self._path("words", self._words, self.text(caption))
 
     def _all(self, pairs: Sequence[Pair]) -> Iterator[_Work]:
         for caption in {"", *(pair.caption for pair in pairs)}:
-            yield _Work(self.words(caption), " ".join(word for word in (self._trigger, caption) if word))
+            yield _Work(self.words(caption), self.text(caption))
         for pair in pairs:
             yield _Work(self._video(pair.target, "target"), pair.target)
             for video in (pair.shown[cue] for cue in self._cues):

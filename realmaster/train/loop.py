@@ -147,7 +147,7 @@ def train_expert(
                     if average is not None:
                         keep = min(settings.average, (1 + done) / (10 + done))  # the first weights are soon forgotten
                         with torch.no_grad():
-                            torch._foreach_lerp_(list(average.values()), trained, 1 - keep)
+                            torch._foreach_lerp_(list(average.values()), [weight.data for weight in trained], 1 - keep)
                 optimizer.zero_grad(set_to_none=True)
                 skips = 0 if finite else skips + 1
                 done += 1
@@ -157,7 +157,7 @@ def train_expert(
                 if skips == PATIENCE:
                     raise TrainError(
                         f"The last {PATIENCE} losses up to update {done} were not finite: set a lower "
-                        "optimizer.learning_rate, or precision = \"bf16\" or \"fp32\", and begin anew."
+                        'optimizer.learning_rate, or precision = "bf16" or "fp32", and begin anew.'
                     )
                 stopping = _agreed(stop(), accelerator)
                 if done % settings.checkpoints.every == 0 or done == settings.steps or stopping:
@@ -176,9 +176,7 @@ def train_expert(
         transformer.delete_adapters(NAME)
 
 
-def probe(
-    family: Family, expert: Expert, batches: Batches, settings: Settings, accelerator: Accelerator
-) -> float:
+def probe(family: Family, expert: Expert, batches: Batches, settings: Settings, accelerator: Accelerator) -> float:
     """Seconds that an update will take, by one forward and backward pass (and one before it, to warm up) that change
     nothing."""
     transformer = expert.transformer
@@ -248,9 +246,10 @@ def restore(
     if state is None:
         return 0
     with torch.no_grad():
-        for kept, current in ((state["weights"], weights), (state["average"], average)):
-            for name in current or ():
-                current[name].copy_(kept[name])
+        for name, weight in weights.items():
+            weight.copy_(state["weights"][name])
+        for name, tensor in (average or {}).items():
+            tensor.copy_(state["average"][name])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["updates"])
 

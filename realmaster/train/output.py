@@ -83,10 +83,10 @@ def write_card(
     if profile.licence:
         lines.append(f"| licence of the base | {profile.licence} |")
     if scores:
-        columns = list(scores[0])
+        columns = list(dict.fromkeys(column for row in scores for column in row))
         lines += ["", "## Held-out clips", "", "Lifted as training went on; `render` is the untouched render.", ""]
         lines += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-        lines += [f"| {' | '.join(_cell(row[column]) for column in columns)} |" for row in scores]
+        lines += [f"| {' | '.join(_cell(row.get(column)) for column in columns)} |" for row in scores]
     trigger = f" Put `{profile.trigger}` before every prompt." if profile.trigger else ""
     load = f'pipeline.load_lora_weights("{name}")'
     if (folder / adapter_file("high_noise")).exists():

@@ -29,13 +29,14 @@ from capture.files import write_atomically
 from realmaster import __version__
 from realmaster.lift.lifter import LiftError, Progress
 from realmaster.lift.loading import lifter_of
-from realmaster.lift.profiles import Profile, Sampling, family_of, load_profile
+from realmaster.lift.memory import count_parameters, give_back
+from realmaster.lift.profiles import Profile, family_of, load_profile
 from realmaster.train.advice import Advice, advise
 from realmaster.train.batches import Batches, Sample
 from realmaster.train.checkpoints import Checkpoints
 from realmaster.train.dataset import Dataset, Pair, read_dataset
 from realmaster.train.families.family import Expert, Family
-from realmaster.train.latents import LatentsCache, windows
+from realmaster.train.latents import LatentsCache
 from realmaster.train.loop import Log, Report, probe, train_expert, versions
 from realmaster.train.output import Weights, write_adapter, write_card, write_profile, zero_weights
 from realmaster.train.settings import Settings, TrainError, load_settings, to_toml
@@ -51,7 +52,9 @@ LONG = timedelta(hours=6)
 """So long processes wait for the first one, which lifts previews alone."""
 
 
-def asked_settings(out: Path, model: str | None, file: Path | None, overrides: dict[str, Any], resume: bool) -> Settings:
+def asked_settings(
+    out: Path, model: str | None, file: Path | None, overrides: dict[str, Any], resume: bool
+) -> Settings:
     """The settings of a new training, or of the one to go on with in `out`, under what is asked now.
     Raises `TrainError`."""
     if resume and (out / SETTINGS).exists():
@@ -93,6 +96,9 @@ class Training:
             raise TrainError("VACE lifts from geometry without an adapter: train on a Wan or LTX-2 model.")
         self.dataset: Dataset = read_dataset(folder, (settings.cue, *settings.references), self._caption())
         self.held_out, self.pairs = held_out(self.dataset.pairs, settings.validation.clips)
+        plan = settings.validation
+        self.shown = (self.held_out or self.pairs)[: plan.clips if plan.every else 0]
+        """Pairs that previews are made of: those held out, or, of a small dataset, some that are trained on."""
         self._claim(resume)
         self.accelerator = self._accelerator()
         self.family: Family
@@ -101,7 +107,12 @@ class Training:
     def load(self) -> None:
         """Load the model. Raises `LiftError`."""
         profile = training_profile(self.lifts_with, self.settings)
-        lifter = lifter_of(profile, str(self.accelerator.device))
+        lifter = lifter_of(profile, str(self.accelerator.device), memory="auto")
+        if lifter.plan.offload:
+            raise TrainError(
+                f'{profile.base} does not fit this card: set quantise = "int8" or "nf4" in the settings, or '
+                "choose a smaller model."
+            )
         step, longest = lifter.rules.frame_step, max(pair.frames for pair in self.dataset.pairs)
         window = min(self.settings.window or profile.window, (longest - 1) // step * step + 1)
         sides = max(max(pair.target.width, pair.target.height) for pair in self.dataset.pairs)
@@ -140,7 +151,14 @@ class Training:
             settings.trigger,
         )
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        lifter = self.family.lifter
         made = self.cache.encode(self.pairs, process, processes, progress)
+        if lifter._prompts is not None and self.accelerator.is_main_process:  # previews then find them encoded
+            texts = [self.cache.text(pair.caption) for pair in self.shown]
+            with torch.inference_mode():
+                lifter._prompts([*texts, self.profile.negative_prompt])
+        lifter._encoder = None  # the text encoder has done its work
+        give_back(lifter.device)
         self.accelerator.wait_for_everyone()
         self.samples = self.cache.samples(self.pairs)
         return made
@@ -148,9 +166,17 @@ class Training:
     def advice(self) -> Advice:
         """What this will take."""
         free = torch.cuda.mem_get_info(self.accelerator.device)[0] if self.accelerator.device.type == "cuda" else None
-        pairs, count = self.dataset.pairs, len(self.held_out)
+        lifter = self.family.lifter
         return advise(
-            self.family, self.profile, self.settings, pairs, count, self.samples, self.accelerator.num_processes, free
+            self.family,
+            self.profile,
+            self.settings,
+            self.dataset.pairs,
+            len(self.held_out),
+            self.samples,
+            self.accelerator.num_processes,
+            loading=sum(count_parameters(part) for part in lifter.base.iterdir()) * lifter.dtype.itemsize,
+            free=free,
         )
 
     def seconds_per_update(self) -> float:
@@ -242,7 +268,7 @@ class Training:
         try:
             return Accelerator(
                 mixed_precision="no" if precision == "fp32" else "bf16",
-                log_with=list(trackers),
+                log_with=list(trackers) or None,
                 project_config=ProjectConfiguration(str(self.out), logging_dir=str(self.out / "logs")),
                 kwargs_handlers=[InitProcessGroupKwargs(timeout=LONG)],
             )
@@ -266,17 +292,15 @@ class Training:
         """The adapter as it stands, and held-out clips lifted with it, by the first process alone."""
         if self.accelerator.is_main_process:
             self._write(weights)
-            plan = self.settings.validation
             folder = self.out / "previews" / f"{expert.name}-{updates:06d}"
-            pairs = self.held_out or self.pairs[: plan.clips]
-            if plan.every and pairs and plan.clips and not (folder / "scores.json").exists():
-                self._lift(pairs, folder, updates, expert)
+            if self.shown and not (folder / "scores.json").exists():
+                self._lift(folder, updates, expert)
         self.accelerator.wait_for_everyone()
 
-    def _lift(self, pairs: Sequence[Pair], folder: Path, updates: int, expert: Expert) -> None:
+    def _lift(self, folder: Path, updates: int, expert: Expert) -> None:
         try:
             with lifting_as(self.family.lifter, load_profile(self.out)) as lifter:
-                rows = lift_pairs(lifter, pairs, self.settings.validation, folder)
+                rows = lift_pairs(lifter, self.shown, self.settings.validation, folder)
         except (LiftError, torch.OutOfMemoryError) as error:
             self._say(f"no preview after update {updates}: {str(error).splitlines()[0]}")
             return
@@ -284,7 +308,8 @@ class Training:
         for row in rows:
             told = {f"{key} of {row['pair']}": value for key, value in row.items() if isinstance(value, float)}
             self.accelerator.log(told, step=updates)
-        self._say(f"update {updates}: held-out clips lifted to {folder}")
+        kind = "held-out clips" if self.held_out else "clips (not held out: the dataset is small)"
+        self._say(f"update {updates}: {kind} lifted to {folder}")
 
     def _write(self, weights: dict[str, Weights], last: bool = False) -> None:
         """Adapter, profile and card, of the experts as far as they are trained; those that are not change nothing."""
@@ -337,7 +362,9 @@ class Training:
         return said
 
     def _warn_of_versions(self, state: dict[str, Any] | None) -> None:
-        changed = [f"{k} {v}, now {versions()[k]}" for k, v in (state or {}).get("versions", {}).items() if versions()[k] != v]
+        changed = [
+            f"{k} {v}, now {versions()[k]}" for k, v in (state or {}).get("versions", {}).items() if versions()[k] != v
+        ]
         if changed:
             self._say(f"the training was begun with {'; '.join(changed)}: losses may differ a little")
 
@@ -361,6 +388,11 @@ def training_profile(profile: Profile, settings: Settings) -> Profile:
         "references": list(settings.references),
         "trigger": settings.trigger,
         "max_side": settings.max_side or profile.max_side,
+        "quantise": settings.quantise or profile.quantise,
+        # What speeds lifting up need not have a backward pass.
+        "attention": None,
+        "compile": False,
+        "upscale": None,
     }
     if profile.training is not None:
         changes |= {"base": profile.training.base, "sampling": profile.training.sampling}

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from capture.errors import UserError
 from realmaster.lift.lifter import Cue
+from realmaster.lift.profiles import Quantisation
 from realmaster.train.flow import NoiseLevels
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -93,7 +94,7 @@ class Settings(_Part):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="of the arithmetic; auto: fp32 on processors"
     )
-    base: Literal["as it is", "float8", "int8", "nf4"] = Field("as it is", description="the frozen weights in memory")
+    quantise: Quantisation | None = Field(None, description="keep the frozen weights in fewer bits, for small cards")
     gradient_checkpointing: bool = Field(True, description="layers are computed twice, and need far less memory")
     average: float = Field(
         0.0, ge=0.0, lt=1.0, description="decay of the weights' running average; 0: the last weights"

@@ -31,6 +31,9 @@ from realmaster.train.settings import ValidationSettings
 FPS = 24.0
 """Of preview videos; the dataset's own times say nothing to the model."""
 
+SCORES = ("psnr", "ssim")
+"""Those of `realmaster.measure` that ask nothing of the engine: a dataset has pictures alone."""
+
 
 @contextmanager
 def lifting_as(lifter: PipelineLifter, profile: Profile) -> Iterator[PipelineLifter]:
@@ -92,9 +95,7 @@ def lift_pair(lifter: PipelineLifter, pair: Pair, settings: ValidationSettings) 
     yield from lift_windows(lifter.rules, shown, lift, total=total)
 
 
-def _lift_pair(
-    lifter: PipelineLifter, pair: Pair, settings: ValidationSettings, folder: Path
-) -> dict[str, Any]:
+def _lift_pair(lifter: PipelineLifter, pair: Pair, settings: ValidationSettings, folder: Path) -> dict[str, Any]:
     total = min(pair.frames, settings.frames or pair.frames)
     stills = sorted({0, total // 2, total - 1})
     scorer, rows = Scorer(), []
@@ -113,12 +114,12 @@ def _lift_pair(
 
     write_video(folder / f"{pair.id}.mp4", scored(), fps=FPS)
     scores = {name: each.to_dict() for name, each in scorer.result().items()}
-    known = [key for key, value in scores["lifted"].items() if value is not None]
-    told = ", ".join(f"{key} {scores['lifted'][key]:.3g} (render {scores['render'][key]:.3g})" for key in known)
-    contact_sheet(rows, ["render", "lifted", "target"], pair.id, told).save(folder / f"{pair.id}.png")
     row: dict[str, Any] = {"pair": pair.id}
-    for key in known:
-        row |= {key: scores["lifted"][key], f"{key} of render": scores["render"][key]}
+    for key in SCORES:
+        if (value := scores["lifted"][key]) is not None:
+            row |= {key: value, f"{key} of render": scores["render"][key]}
+    told = ", ".join(f"{key} {value:.3g}" for key, value in row.items() if isinstance(value, float))
+    contact_sheet(rows, ["render", "lifted", "target"], pair.id, told).save(folder / f"{pair.id}.png")
     return row
 
 

@@ -51,14 +51,9 @@ class Family(ABC):
         return [Expert("", self.pipeline.transformer, (0.0, 1.0))]
 
     @property
-    def has_words(self) -> bool:
-        """Whether captions say anything to the model."""
-        return self.pipeline.text_encoder is not None
-
-    @property
-    def text_parts(self) -> list[nn.Module]:
-        """What encodes captions: not needed once they are encoded."""
-        return [self.pipeline.text_encoder] if self.has_words else []
+    @abstractmethod
+    def words_identity(self) -> str:
+        """Tells what encodes captions from every other."""
 
     def encode(self, clip: np.ndarray, role: Role) -> Tensor:
         """uint8 `[T, H, W, 3]`, T = frame_step k + 1 -> normalised latents `[C, f, h, w]`, float32 on the CPU.

@@ -8,11 +8,26 @@ from typing import Any
 
 import torch
 from diffusers import LTX2InContextPipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from realmaster.lift.ltx2 import FRAME_RATE
+from realmaster.lift.prompts import encoder_identity
 from realmaster.train.batches import Batch
-from realmaster.train.families.family import Family
+from realmaster.train.families.family import Family, fingerprint
+
+TRAINERS_NAMES = {
+    "proj_in": "patchify_proj",
+    "audio_proj_in": "audio_patchify_proj",
+    "time_embed": "adaln_single",
+    "audio_time_embed": "audio_adaln_single",
+    "prompt_adaln": "prompt_adaln_single",
+    "audio_prompt_adaln": "audio_prompt_adaln_single",
+    "av_cross_attn_video_scale_shift": "av_ca_video_scale_shift_adaln_single",
+    "av_cross_attn_video_a2v_gate": "av_ca_a2v_gate_adaln_single",
+    "av_cross_attn_audio_scale_shift": "av_ca_audio_scale_shift_adaln_single",
+    "av_cross_attn_audio_v2a_gate": "av_ca_v2a_gate_adaln_single",
+}
+"""The first part of a layer's name in diffusers -> in Lightricks' own code."""
 
 
 def pack(transformer: Any, latents: Tensor) -> Tensor:
@@ -21,10 +36,16 @@ def pack(transformer: Any, latents: Tensor) -> Tensor:
     return LTX2InContextPipeline._pack_latents(latents, config.patch_size, config.patch_size_t)
 
 
-def coordinates(transformer: Any, shape: Sequence[int], device: torch.device | str, downscale: int = 1) -> Tensor:
+def coordinates(
+    transformer: Any,
+    shape: Sequence[int],
+    device: torch.device | str,
+    downscale: int = 1,
+    frame_rate: float = FRAME_RATE,
+) -> Tensor:
     """Places `[B, 3, N, 2]` (seconds, rows, columns; begin and end) of the tokens of latents of `shape`
     `[B, C, F, H, W]`. Those of a reference that is `downscale` times smaller fall on the target's."""
-    coords: Tensor = transformer.rope.prepare_video_coords(shape[0], *shape[2:], device, fps=FRAME_RATE)
+    coords: Tensor = transformer.rope.prepare_video_coords(shape[0], *shape[2:], device, fps=frame_rate)
     coords[:, 1:] *= downscale
     return coords
 
@@ -68,7 +89,6 @@ def velocity(
         encoder_attention_mask=prompt_mask,
         audio_encoder_attention_mask=prompt_mask.new_ones(count, 1),
         audio_num_frames=1,
-        fps=FRAME_RATE,
         video_coords=coords,
         isolate_modalities=True,
         use_cross_timestep=True,
@@ -87,8 +107,9 @@ class LTX2Family(Family):
     )
 
     @property
-    def text_parts(self) -> list[nn.Module]:
-        return [*super().text_parts, self.pipeline.connectors]
+    def words_identity(self) -> str:
+        lifter = self.lifter
+        return encoder_identity(lifter.base, lifter.dtype) + fingerprint(self.pipeline.connectors)
 
     def _encode_target(self, video: Tensor) -> Tensor:
         return self._encode(video, 1)
@@ -107,11 +128,11 @@ class LTX2Family(Family):
     @torch.inference_mode()
     def encode_caption(self, words: str) -> dict[str, Tensor]:
         """The connectors' tokens for the video, with their mask; the audio is told nothing."""
-        encoded, mask, _, _ = self.pipeline.encode_prompt(
-            **self.lifter._prompt(words), do_classifier_free_guidance=False, device=self.device
-        )
+        said = self.lifter._prompt(words)
         side = self.pipeline.tokenizer_padding_side
-        prompt, _, mask = self.pipeline.connectors(encoded, mask, padding_side=side)
+        prompt, _, mask = self.pipeline.connectors(
+            said["prompt_embeds"], said["prompt_attention_mask"], padding_side=side
+        )
         return {"prompt": prompt[0].cpu(), "mask": mask[0].cpu()}
 
     def tokens(self, shape: Sequence[int]) -> int:
@@ -121,8 +142,9 @@ class LTX2Family(Family):
     def _velocity(self, transformer: Any, noisy: Tensor, batch: Batch) -> Tensor:
         shape, config = noisy.shape, transformer.config
         downscale = shape[-1] // batch.references[0].shape[-1]
-        coords = [coordinates(transformer, shape, noisy.device)]
-        coords += [coordinates(transformer, each.shape, noisy.device, downscale) for each in batch.references]
+        rate = self.lifter.profile.frame_rate or FRAME_RATE
+        coords = [coordinates(transformer, shape, noisy.device, 1, rate)]
+        coords += [coordinates(transformer, each.shape, noisy.device, downscale, rate) for each in batch.references]
         known = torch.zeros_like(noisy[:, :1], dtype=torch.bool)
         known[:, :, 0] = batch.first_known.view(-1, 1, 1, 1)
         moved = velocity(
@@ -138,4 +160,6 @@ class LTX2Family(Family):
         return LTX2InContextPipeline._unpack_latents(moved, *shape[2:], config.patch_size, config.patch_size_t)
 
     def trainers_name(self, layer: str) -> str:
-        return ".".join({"proj_in": "patchify_proj"}.get(part, part) for part in layer.split("."))
+        head, _, rest = layer.partition(".")
+        head = TRAINERS_NAMES.get(head, head)
+        return f"{head}.{rest}" if rest else head

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from realmaster.lift.prompts import encoder_identity
 from realmaster.lift.wan_in_context import WanContext
 from realmaster.train.batches import Batch
 from realmaster.train.families.family import Expert, Family
@@ -46,6 +47,10 @@ class WanFamily(Family):
             Expert("low_noise", pipeline.transformer_2, (0.0, boundary)),
         ]
 
+    @property
+    def words_identity(self) -> str:
+        return encoder_identity(self.lifter.base, self.lifter.dtype)
+
     def _encode_target(self, video: Tensor) -> Tensor:
         return self.pipeline.encode_video(video.permute(0, 3, 1, 2))
 
@@ -54,8 +59,8 @@ class WanFamily(Family):
 
     @torch.inference_mode()
     def encode_caption(self, words: str) -> dict[str, Tensor]:
-        prompt, _ = self.pipeline.encode_prompt(words, do_classifier_free_guidance=False, max_sequence_length=512)
-        return {"prompt": prompt[0].cpu()}
+        said = self.lifter._texts(self.lifter._prompts([words])[0], None)
+        return {"prompt": said["prompt_embeds"][0].cpu()}
 
     def tokens(self, shape: Sequence[int]) -> int:
         return math.prod(shape[1:]) // math.prod(self.pipeline.transformer.config.patch_size)

@@ -16,19 +16,19 @@ from engine_bridges.city.scene import City
 def make_dataset(
     folder: Path, pairs: int = 8, frames: int = 9, size: tuple[int, int] = (96, 64), seed: int = 500
 ) -> Path:
-    """Each pair drives through a street of its own; targets are the engine's reference shading. `size`: width, height.
+    """Each pair is another stretch of one street; targets are the engine's reference shading. `size`: width, height.
     Cues are the normals as a picture, under the name `normals`."""
     for kind in ("render", "target", "cues"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, city = [], City(seed, size)
     for number in range(pairs):
-        city = City(seed + number, size)
-        name = f"pair-{number:03d}"
-        drawn = [city.frame(index) for index in range(frames)]
+        name, first = f"pair-{number:03d}", 25 * number
+        span = range(first, first + frames)
+        drawn = [city.frame(index) for index in span]
         normals = [np.rint((frame.normal + 1) * 127.5).astype(np.uint8) for frame in drawn]
         videos = {
             f"render/{name}.mp4": [frame.color for frame in drawn],
-            f"target/{name}.mp4": [city.reference(index) for index in range(frames)],
+            f"target/{name}.mp4": [city.reference(index) for index in span],
             f"cues/{name}-normals.mp4": normals,
         }
         for path, pictures in videos.items():
@@ -41,7 +41,7 @@ def make_dataset(
                 "cues": {"normals": f"cues/{name}-normals.mp4"},
                 "caption": f"a street, number {number}",
                 "scores": {"depth_edges": 0.9},
-                "provenance": {"take": f"city-{seed + number}", "frames": [0, frames]},
+                "provenance": {"take": f"city-{seed}", "frames": [first, first + frames]},
             }
         )
     write_rows(folder, rows)
