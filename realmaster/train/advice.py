@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
 from torch import nn
 
 from realmaster.lift.profiles import Profile
@@ -148,16 +147,18 @@ def _of_model(profile: Profile, settings: Settings) -> list[str]:
     index = Path(profile.base) / "model_index.json"
     if index.is_file():
         made = str(json.loads(index.read_text(encoding="utf-8")).get("_diffusers_version", "0"))
-        try:
-            newer = Version(made) > Version(version("diffusers"))
-        except InvalidVersion:
-            newer = False
+        newer = _numbers(made) > _numbers(version("diffusers"))
         if newer:
             said.append(
                 f"{profile.base} was saved by diffusers {made}, newer than the {version('diffusers')} installed here: "
                 "what that one knows of the model and this one does not is not trained"
             )
     return said
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`0.42.1` or `0.43.0.dev0` as numbers that compare."""
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
 
 
 def _of_memory(advice: Advice, settings: Settings, free: int | None) -> list[str]:

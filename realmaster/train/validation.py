@@ -31,7 +31,7 @@ from realmaster.train.settings import ValidationSettings
 FPS = 24.0
 """Of preview videos; the dataset's own times say nothing to the model."""
 
-SCORES = ("psnr", "ssim")
+SCORES = ("psnr", "ssim", "detail_ratio")
 """Those of `realmaster.measure` that ask nothing of the engine: a dataset has pictures alone."""
 
 
