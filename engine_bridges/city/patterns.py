@@ -61,7 +61,7 @@ def courses(
     """Rows `height` metres wide, stacked `across`, of bricks `length` metres long, every other row shifted by half."""
     v = across / height
     row = np.floor(v)
-    s = along / length + np.float32(0.5) * (row.astype(np.int32) & 1)
+    s = along / length + np.float32(0.5) * np.mod(row, 2)
     column = np.floor(s)
     half = joint / 2
     seen_across, seen_along = fade(height, foot_across), fade(length, foot_along)
