@@ -136,13 +136,17 @@ class GBuffer:
         return float(np.floor(self.view.position[2] / BLOCK) * BLOCK)
 
     @cached_property
+    def _turn(self) -> np.ndarray:
+        """(3, 3, M) rotation of each seen pixel's primitive."""
+        return self.of_prims(self.prims.rotation)
+
+    @cached_property
     def local(self) -> np.ndarray:
         """(3, M) float32 points in their primitive's frame."""
         rotation, position = self.prims.rotation, self.prims.position
         origin = np.einsum("nji,nj->ni", rotation, self.view.position - position)
-        local = self.of_prims(origin)
+        local, turn = self.of_prims(origin), self._turn
         x, y, z = self.relative
-        turn = self.of_prims(rotation)
         for axis in range(3):
             local[axis] += turn[0, axis] * x + turn[1, axis] * y + turn[2, axis] * z
         return local
@@ -150,17 +154,17 @@ class GBuffer:
     @cached_property
     def face(self) -> np.ndarray:
         """(M,) bounding plane of convex solids: +x, bottom, +z, -x, top, -z; 4 (top) for the ground."""
-        x, y, z = self.local
+        face = np.full(len(self.prim), 4)
+        solid = slice(self.of(Kind.ROAD).stop, None)  # the road is the ground
+        prim = self.prim[solid]
+        x, y, z = self.local[:, solid]
         normals, offsets = self.prims.plane_normal.astype(np.float32), self.prims.plane_offset.astype(np.float32)
-        face = np.zeros(len(self.prim), np.intp)
-        widest = np.full(len(self.prim), -np.inf, np.float32)
+        widest = np.full(len(prim), -np.inf, np.float32)
         for k in range(6):
-            a, b, c, d = (np.ascontiguousarray(t).take(self.prim) for t in (*normals[:, k].T, offsets[:, k]))
+            a, b, c, d = (np.ascontiguousarray(t).take(prim) for t in (*normals[:, k].T, offsets[:, k]))
             gap = a * x + b * y + c * z - d
-            wider = gap > widest
-            np.copyto(widest, gap, where=wider)
-            face[wider] = k
-        face[self.prims.shape[self.prim] == Shape.GROUND] = 4
+            np.copyto(face[solid], k, where=gap > widest)
+            np.maximum(widest, gap, out=widest)
         return face
 
     @cached_property
@@ -177,7 +181,7 @@ class GBuffer:
     def world_normal(self) -> np.ndarray:
         """(3, M) float32 unit normals in world axes."""
         x, y, z = self.local_normal
-        turn = self.of_prims(self.prims.rotation)
+        turn = self._turn
         return np.stack([turn[axis, 0] * x + turn[axis, 1] * y + turn[axis, 2] * z for axis in range(3)])
 
     @cached_property

@@ -102,10 +102,13 @@ def yaw(angle: float) -> np.ndarray:
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
-def pitch(angle: float) -> np.ndarray:
-    """(3, 3) rotation about x: local forward +z turns downwards (+y) by `angle` radians."""
+def pitch(angle: ArrayLike) -> np.ndarray:
+    """(..., 3, 3) rotation about x: local forward +z turns downwards (+y) by `angle` (...) radians."""
     c, s = np.cos(angle), np.sin(angle)
-    return np.array([[1.0, 0.0, 0.0], [0.0, c, s], [0.0, -s, c]])
+    turn = np.zeros((*np.shape(angle), 3, 3))
+    turn[..., 0, 0] = 1.0
+    turn[..., 1, 1], turn[..., 1, 2], turn[..., 2, 1], turn[..., 2, 2] = c, s, -s, c
+    return turn
 
 
 def roll(angle: float) -> np.ndarray:

@@ -191,7 +191,9 @@ def _bloom(picture: np.ndarray) -> np.ndarray:
     taps /= taps.sum()
     for axis, size in ((1, h), (2, w)):
         padded = np.pad(small, [(2 * reach, 2 * reach) if k == axis else (0, 0) for k in range(3)], mode="edge")
-        small = sum(tap * np.take(padded, np.arange(k, k + size), axis=axis) for k, tap in enumerate(taps))
+        small = np.zeros_like(small)
+        for k, tap in enumerate(taps):
+            small += tap * (padded[:, k : k + size] if axis == 1 else padded[:, :, k : k + size])
         place = (np.arange(size * 4, dtype=np.float32) - 1.5) / 4
         low = np.clip(np.floor(place).astype(int), 0, size - 1)
         share = np.clip(place - low, 0, 1).reshape([-1 if k == axis else 1 for k in range(3)])

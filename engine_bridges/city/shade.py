@@ -40,6 +40,7 @@ def render(s: Surface) -> np.ndarray:
     glare = np.square(np.square(np.square(np.clip(dot(sky, sun), 0, 1)))) * np.float32(0.6 * weather.toy_sun)
     painted = mix(painted, 1.0, glare)
     density = clouds(sky, street.seed % 97)
-    painted = mix(painted, weather.array("toy_clouds"), np.float32(0.70) * (density > 0.12) + np.float32(0.22) * np.clip(density, -1, 1))
+    cloud = np.float32(0.70) * (density > 0.12) + np.float32(0.22) * density
+    painted = mix(painted, weather.array("toy_clouds"), cloud)
     picture = g.picture(picture, painted)
     return np.ascontiguousarray(np.moveaxis((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), 0, 2))

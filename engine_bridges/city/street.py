@@ -442,8 +442,8 @@ class Street:
             before, _ = where(time - 0.2)
             stride = min(float(np.linalg.norm(position - before)) / 0.2, 1.4) / 1.4
             angle = 0.55 * stride * np.sin(2 * np.pi * 0.95 * time + phase)
-            turns = np.stack([pitch(angle * share) for share in swings])
-            centres = joints + np.einsum("nij,nj->ni", turns, standing.position - joints)
+            turns = pitch(angle * swings)
+            centres = joints + (turns @ (standing.position - joints)[..., None])[..., 0]
             return replace(standing, rotation=turns, position=centres).moved(position, heading)
 
         return Mover(instance, "person", "walker", where, lru_cache(maxsize=3)(parts), (0.5, 1.75 * scale, 0.5))
