@@ -106,14 +106,17 @@ def test_vehicles_move_as_their_entities_say() -> None:
 
 def test_motion_leads_to_the_same_person_in_the_frame_before() -> None:
     matches = []
-    for seed in (5, 8, 21):
-        for index in (30, 90):
+    for seed in (2, 3, 5, 8, 9, 21):
+        for index in (30, 60):
             before, now = frame(seed, index - 1), frame(seed, index)
             person = now.segmentation == CLASS["person"]
+            around = np.pad(now.instance, 1, mode="edge")
+            for y, x in itertools.product(range(3), repeat=2):  # an outline may fall on the pixel beside it
+                person &= around[y : y + 180, x : x + 320] == now.instance
             found, inside = looked_up(before.instance, pixels(now) + now.motion)
             matches.append((found == now.instance)[person & inside])
     matches = np.concatenate(matches)
-    assert len(matches) > 200 and matches.mean() > 0.85  # the rest was hidden by an arm or a car
+    assert len(matches) > 400 and matches.mean() > 0.95  # the rest was hidden by an arm or a car
 
 
 def test_sky_motion_is_the_cameras_turn() -> None:
