@@ -14,7 +14,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from capture.camera import Camera, Conventions, check_pose, pose_from_list
 from capture.checks import check_keys, is_finite, is_integer, is_number
 from capture.errors import FrameError
+from capture.threads import cached_property
 
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "float16", "float32")
 """Element types that a channel may have; little-endian on the wire and on disk."""

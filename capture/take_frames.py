@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ from capture.records import (
     record,
     unpack_map,
 )
+from capture.threads import cached_property
 
 EXACT_ERROR = "none: bit-exact"
 _ADVICE = "`realmaster takes verify` lists everything that is damaged."

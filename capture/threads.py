@@ -1,4 +1,4 @@
-"""Work on many things at the same time, in order and with bounded memory.
+"""Work on many things at the same time, in order and with bounded memory; properties that do not hinder that.
 
 Works on any function that spends its time outside the GIL, as codecs do; knows nothing of what it does.
 """
@@ -6,13 +6,35 @@ Works on any function that spends its time outside the GIL, as codecs do; knows 
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    from functools import cached_property
+else:
+
+    class cached_property:
+        """As in functools, without the lock of Python 3.11, which lets one thread at a time work on all objects of a
+        class together."""
+
+        def __init__(self, function: Callable[[Any], Any]) -> None:
+            self._function = function
+            self.__doc__ = function.__doc__
+
+        def __set_name__(self, owner: type, name: str) -> None:
+            self._name = name
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self._name] = self._function(instance)
+            return value
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
