@@ -74,6 +74,9 @@ def kill_and_look(takes: Path, after: int) -> None:
 def kill_after(daemon: subprocess.Popen[str], sender: object, frames: int) -> None:
     """Kill the daemon, at some moment of its work, once so many frames were acknowledged."""
     deadline = time.monotonic() + 60
-    while (sender.stats.acknowledged or 0) + 1 < frames and time.monotonic() < deadline:  # type: ignore[attr-defined]
+    while time.monotonic() < deadline:
+        acknowledged = sender.stats.acknowledged  # type: ignore[attr-defined]
+        if acknowledged is not None and acknowledged + 1 >= frames:
+            break
         time.sleep(0.0005)
     daemon.kill()
