@@ -111,13 +111,19 @@ def inside(motion: Floats) -> NDArray[np.bool_]:
 
 
 def geometric_edges(
-    depth: Floats, normal: Floats | None = None, *, relative_step: float = 0.02, angle_radians: float = 0.5
+    depth: Floats,
+    normal: Floats | None = None,
+    instance: NDArray[Any] | None = None,
+    *,
+    relative_step: float = 0.02,
+    angle_radians: float = 0.5,
 ) -> NDArray[np.bool_]:
-    """(H, W): silhouettes and, with normals, creases.
+    """(H, W): silhouettes and, with normals, creases, and, with instance ids, borders between things.
 
     A silhouette pixel is the nearer one where depth leaves the plane through its neighbours: the second difference of
     inverse depth, which vanishes on planes at any slant, exceeds `relative_step` of the inverse depth. A crease is
-    where the normals of neighbours differ by more than `angle_radians`; its first pixel is marked.
+    where the normals of neighbours differ by more than `angle_radians`; its first pixel is marked. So is the first
+    pixel of a border between two ids.
     """
     with np.errstate(divide="ignore"):
         inverse = 1 / depth.astype(np.float64)
@@ -135,7 +141,17 @@ def geometric_edges(
             cosine = (normal * _shifted(normal, -1, axis)).sum(axis=-1)
             both = has_normal & _shifted(has_normal, -1, axis)
             edges |= both & (cosine < np.cos(angle_radians))
+    if instance is not None:
+        for axis in (0, 1):
+            edges |= instance != _shifted(instance, -1, axis)
     return edges
+
+
+def shaded_normals(depth: Floats, normal: Floats) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: unit normals in camera space as colours, (n + 1) / 2, darker with distance, black at sky:
+    geometry without any appearance. Brightness falls from 1 to 1/4 with exp(-depth / 60 m)."""
+    nearness = np.exp(-depth / 60.0)[..., None]  # exp(-inf) = 0 for the sky
+    return np.round((normal * 0.5 + 0.5) * (0.25 + 0.75 * nearness) * (nearness > 0) * 255).astype(np.uint8)
 
 
 def reprojection_error(

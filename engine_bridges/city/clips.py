@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from capture.geometry import shaded_normals
 from engine_bridges.city.scene import City, CityFrame
 
 HELD_OUT = 10_000_000
@@ -24,9 +25,8 @@ HELD_OUT = 10_000_000
 
 
 def cue(frame: CityFrame) -> np.ndarray:
-    """uint8 `[H, W, 3]`: the normals as a picture, darker with distance, sky black: geometry without any appearance."""
-    nearness = np.exp(-frame.depth / 60.0)[..., None]  # exp(-inf) = 0 for the sky
-    return np.round((frame.normal * 0.5 + 0.5) * (0.25 + 0.75 * nearness) * (nearness > 0) * 255).astype(np.uint8)
+    """uint8 `[H, W, 3]`: geometry without any appearance, as `realmaster.lift.cues` draws it from a take."""
+    return shaded_normals(frame.depth, frame.normal)
 
 
 def make_clip(city: City, first: int, frames: int) -> np.ndarray:

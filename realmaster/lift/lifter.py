@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from capture.errors import UserError
 
-Cue = Literal["color", "edges", "depth", "normals"]
+Cue = Literal["color", "edges", "depth", "normals", "geometry"]
 """What a lifter is shown of a frame: the render, or a picture drawn from the geometry (`realmaster.lift.cues`)."""
 
 Progress = Callable[[int, int], None]
