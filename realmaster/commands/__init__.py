@@ -2,6 +2,6 @@
 does the work and returns the object that `--json` prints. Heavy imports belong inside `run`.
 """
 
-from realmaster.commands import daemon, demo, doctor, evaluate, lift, record, takes, train
+from realmaster.commands import daemon, demo, doctor, evaluate, lift, pairs, record, takes, train
 
-COMMANDS = (demo, daemon, record, takes, lift, train, evaluate, doctor)
+COMMANDS = (demo, daemon, record, takes, lift, pairs, train, evaluate, doctor)

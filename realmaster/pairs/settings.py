@@ -1,0 +1,137 @@
+"""What pair making goes by: one validated value, read from TOML. `settings.toml` beside this file holds every default.
+
+Knows no model and no take.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from capture.errors import UserError
+from realmaster.lift.lifter import Cue
+
+SHIPPED = Path(__file__).with_name("settings.toml")
+
+
+class PairsError(UserError):
+    """Pairs that cannot be made, in one sentence."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClipSettings(_Part):
+    frames: int = Field(ge=0)
+    most: int = Field(ge=0)
+    near_duplicate: float = Field(ge=0.0, le=1.0)
+    still_frames: int = Field(ge=2)
+    blank: float = Field(ge=0.0, le=1.0)
+    jump: float = Field(gt=0.0)
+    gap_seconds: float = Field(gt=0.0)
+
+
+class StructureSettings(_Part):
+    """What stills and videos must keep of the render's geometry."""
+
+    depth_edges: float = Field(ge=0.0)
+    edges_shared: float = Field(ge=-1.0, le=1.0)
+    offset: float = Field(ge=0.0)
+
+
+class AnchorSettings(StructureSettings):
+    attempts: int = Field(ge=1, le=20)
+    instruction: str
+    style_instruction: str
+
+
+class PropagationSettings(_Part):
+    attempts: int = Field(ge=1, le=20)
+
+
+class FilterSettings(StructureSettings):
+    lag: int = Field(ge=0)
+    frame_order: float = Field(ge=0.0, le=1.0)
+    flicker: float = Field(ge=0.0)
+    warp_error: float = Field(ge=0.0)
+    anchor_drift: float = Field(ge=0.0)
+    identity: float = Field(ge=0.0)
+    novelty: float = Field(ge=0.0)
+
+
+class DatasetSettings(_Part):
+    cues: tuple[Cue, ...]
+    crf: int = Field(ge=0, le=51)
+
+
+class WorkerSettings(_Part):
+    gpus: float = Field(ge=0.0)
+    split: bool
+    offload: bool
+    attempts: int = Field(ge=1)
+
+
+class EditorSettings(_Part):
+    pipeline: Literal["Lifter", "QwenImageEditPlusPipeline", "Flux2KleinPipeline", "FluxKontextPipeline"]
+    base: str
+    licence: str = ""
+    steps: int = Field(1, ge=1)
+    guidance: float = Field(1.0, ge=0.0)
+    negative_prompt: str = ""
+    max_pixels: int = Field(1_048_576, ge=1024)
+    parameters: float = Field(0.0, ge=0.0)
+    attention: float = Field(0.0, ge=0.0)
+
+
+class PropagatorSettings(_Part):
+    profile: str
+    parameters: float = Field(0.0, ge=0.0)
+    attention: float = Field(0.0, ge=0.0)
+
+
+class CostSettings(_Part):
+    tflops: float = Field(gt=0.0)
+
+
+class Settings(_Part):
+    prompt: str
+    clips: ClipSettings
+    anchors: AnchorSettings
+    propagation: PropagationSettings
+    filters: FilterSettings
+    dataset: DatasetSettings
+    workers: WorkerSettings
+    editors: dict[str, EditorSettings]
+    propagators: dict[str, PropagatorSettings]
+    cost: CostSettings
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """The shipped settings, with those of the TOML file at `path` in their place. Raises `PairsError`."""
+    values = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
+    if path is not None:
+        try:
+            values = _merged(values, tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise PairsError(f"The settings {path} cannot be read ({error.strerror}): name a TOML file.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise PairsError(f"The settings {path} are not valid TOML: {error}.") from error
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PairsError(f"The settings {path} are wrong at {where}: {first['msg']}.") from error
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`values` with those of `changes` in their place, table by table."""
+    merged = dict(values)
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merged(merged[name], value) if both else value
+    return merged
