@@ -1,9 +1,9 @@
 """Speed of the embedded engine: frames per second of the render with all its buffers, and of the reference.
 
-    python benchmarks/city.py [--frames 48] [--size 320x180] [--seed 5]
+    python benchmarks/city.py [--frames 24] [--size 256x144 320x180] [--seeds 5 9 12]
 
-Prints one line per measurement; `ratio` is the time against copying the same buffers in memory, a yardstick that
-machines share.
+Prints two lines per size, means over the seeds; times are of the processor, so a busy machine disturbs them little.
+`ratio` is the time against copying the same buffers in memory, a yardstick that machines share.
 """
 
 from __future__ import annotations
@@ -20,31 +20,36 @@ BUFFERS = ("color", "depth", "normal", "motion", "segmentation", "instance")
 
 
 def seconds_per_call(work: Callable[[int], object], calls: int) -> float:
-    """Median over `calls` calls, after one to warm up."""
+    """Median processor time over `calls` calls, after one to warm up."""
     work(0)
     times = []
     for index in range(1, calls + 1):
-        start = time.perf_counter()
+        start = time.process_time()
         work(index)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return float(np.median(times))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=48)
-    parser.add_argument("--size", default="320x180")
-    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--size", nargs="+", default=["256x144", "320x180"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5, 9, 12], help="wet dusk, day, wet")
     options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
-    city, other = City(options.seed, (width, height)), City(options.seed, (width, height))
-
-    buffers = [getattr(city.frame(0), name) for name in BUFFERS]
-    copy = seconds_per_call(lambda index: [buffer.copy() for buffer in buffers], options.frames)
-    render = seconds_per_call(city.frame, options.frames)
-    both = seconds_per_call(lambda index: (other.frame(index), other.reference(index)), options.frames)
-    for name, seconds in (("render and buffers", render), ("reference, after the render", both - render)):
-        print(f"{name:28s} {1 / seconds:6.1f} frames/s  {seconds * 1000:6.1f} ms  ratio {seconds / copy:7.0f}")
+    for size in options.size:
+        width, height = (int(side) for side in size.split("x"))
+        rows = []
+        for seed in options.seeds:
+            city, other = City(seed, (width, height)), City(seed, (width, height))
+            buffers = [getattr(city.frame(0), name) for name in BUFFERS]
+            copy = seconds_per_call(lambda index, b=buffers: [buffer.copy() for buffer in b], 20 * options.frames)
+            render = seconds_per_call(city.frame, options.frames)
+            both = seconds_per_call(lambda index, c=other: (c.frame(index), c.reference(index)), options.frames)
+            rows.append((copy, render, both - render))
+        copy, render, reference = np.mean(rows, axis=0)
+        for name, seconds in (("render and buffers", render), ("reference, after the render", reference)):
+            speed = f"{1 / seconds:6.1f} frames/s  {seconds * 1000:6.1f} ms  ratio {seconds / copy:7.0f}"
+            print(f"{size:8s} {name:28s} {speed}")
 
 
 if __name__ == "__main__":

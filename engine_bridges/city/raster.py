@@ -19,6 +19,10 @@ NEAR = 0.1
 FAR = 600.0
 """metres; nothing farther is drawn, the sky begins there"""
 
+LIMIT = np.float32(1.0 / NEAR)
+SMALL = 200
+"""pixels; solids whose rectangle on the screen is smaller are drawn all at once"""
+
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 _EDGES = np.array([(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1])
 
@@ -84,102 +88,122 @@ def _screen_rectangles(prims: Primitives, view: View) -> tuple[np.ndarray, np.nd
 
 def rasterise(prims: Primitives, view: View) -> Visible:
     """Nearest primitive per pixel. Solids that contain the camera are not drawn."""
-    u, v = view.rays()
     inverse = np.full((view.height, view.width), 1.0 / FAR, np.float32)
     index = np.full((view.height, view.width), -1, np.int32)
     rects, nearest = _screen_rectangles(prims, view)
-
     area = (rects[:, 1] - rects[:, 0]).clip(0) * (rects[:, 3] - rects[:, 2]).clip(0)
     ground = prims.shape == Shape.GROUND
-    drawn = np.flatnonzero((area > 0) & ~ground)
-    order = np.concatenate([np.flatnonzero(ground), drawn[np.argsort(nearest[drawn])]])
+    drawn = np.flatnonzero((area > 0) | ground)
+    drawn = drawn[np.argsort(nearest[drawn], kind="stable")]  # from near to far
+    rects[ground] = (0, view.width, 0, view.height)
+    solids, rects, nearest, area = _Solids(prims, drawn, view, rects), rects[drawn], nearest[drawn], area[drawn]
 
-    # from here on only what is drawn: the ground, then from near to far
-    rotation, half, normals = prims.rotation[order], prims.half[order], prims.plane_normal[order]
-    origin = np.einsum("nji,nj->ni", rotation, view.position - prims.position[order])
-    ray = np.einsum("nji,jk->nik", rotation, view.rotation)  # local ray = ray @ (u, v, 1)
-    distance = np.einsum("nkj,nj->nk", normals, origin) - prims.plane_offset[order]
-    distance = np.where(np.abs(distance) < 1e-9, 1e-9, distance)
-    planes = -(normals @ ray) / distance[..., None]
-    front = (distance > 0).tolist()
-    shapes, nearest, rects = prims.shape[order], nearest[order], rects[order]
-    quadrics = _Quadrics(half, origin, ray, rects, u, v, shapes == Shape.ELLIPSOID)
-    limit = np.float32(1.0 / NEAR)
-    for k, (n, shape, near, (x0, x1, y0, y1)) in enumerate(
-        zip(order.tolist(), shapes.tolist(), nearest.tolist(), rects.tolist(), strict=True)
-    ):
-        if shape == Shape.GROUND:
-            w = (planes[k, 4, 0] * u + (planes[k, 4, 1] * v + planes[k, 4, 2])[:, None]).astype(np.float32)
-            hit = w > inverse
-            np.copyto(inverse, w, where=hit)
-            index[hit] = n
-            continue
+    large = np.flatnonzero((area >= SMALL) | ground[drawn])
+    for n in large.tolist():
+        x0, x1, y0, y1 = rects[n].tolist()
         window = inverse[y0:y1, x0:x1]
-        if near > NEAR and window.min() * near >= 1.0:
+        if nearest[n] > NEAR and window.min() * nearest[n] >= 1.0:
             continue  # everything here is nearer than the nearest corner
-        if shape == Shape.ELLIPSOID:
-            found = quadrics.hit(k, u[x0:x1], v[y0:y1])
-        else:
-            found = _convex(planes[k], front[k], u[x0:x1], v[y0:y1])
-        if found is None:
-            continue
-        w, hit = found
+        w, hit = solids.hit(n, solids.u[x0:x1], solids.v[y0:y1, None])
         hit &= w > window
-        hit &= w < limit
         np.copyto(window, w, where=hit)
-        np.copyto(index[y0:y1, x0:x1], n, where=hit)
+        np.copyto(index[y0:y1, x0:x1], drawn[n], where=hit)
+
+    # the many small ones at once: one row of pairs (solid, pixel), of which the nearest is written last
+    small = np.flatnonzero((area < SMALL) & ~ground[drawn])
+    solid = np.repeat(small, area[small])
+    place = np.arange(len(solid)) - np.repeat(np.cumsum(area[small]) - area[small], area[small])
+    width = (rects[:, 1] - rects[:, 0])[solid]
+    x, y = rects[solid, 0] + place % width, rects[solid, 2] + place // width
+    pixel = y * view.width + x
+    w, hit = solids.hits(solid, solids.u[x], solids.v[y])
+    hit &= w > inverse.ravel()[pixel]
+    solid, pixel, w = solid[hit], pixel[hit], w[hit]
+    order = np.lexsort((-solid, w))
+    inverse.ravel()[pixel[order]] = w[order]
+    index.ravel()[pixel[order]] = drawn[solid[order]]
     return Visible(index, inverse)
 
 
-def _convex(
-    planes: np.ndarray, front: list[bool], u: np.ndarray, v: np.ndarray
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Inverse depth (h, w) and hits (h, w) of a convex solid; None when the camera is inside.
+class _Solids:
+    """The primitives `drawn` (m,) as functions of pixel rays (u, v, 1), to be asked for their inverse depth.
 
-    planes: (6, 3), inverse depth of each plane = planes @ (u, v, 1). front: (6,) planes that the camera is in front of.
+    Convex solids: inverse depth of plane k is planes[k] @ (u, v, 1). Ellipsoids: unit spheres seen from q along
+    e @ (u, v, 1); inverse depths 1 / t are the roots of |q + t ray|^2 = 1.
     """
-    rows = (planes[:, :1] * u).astype(np.float32)
-    columns = (planes[:, 1:2] * v + planes[:, 2:3]).astype(np.float32)
-    enter = leave = None
-    for k in range(6):
-        w = rows[k] + columns[k][:, None]
-        if front[k]:
-            enter = w if enter is None else np.minimum(enter, w, out=enter)
-        else:
-            leave = w if leave is None else np.maximum(leave, w, out=leave)
-    return None if enter is None else (enter, enter > leave)
 
+    def __init__(self, prims: Primitives, drawn: np.ndarray, view: View, rects: np.ndarray) -> None:
+        self.u, self.v = view.rays()
+        rotation, normals = prims.rotation[drawn], prims.plane_normal[drawn]
+        origin = np.einsum("nji,nj->ni", rotation, view.position - prims.position[drawn])
+        ray = np.einsum("nji,jk->nik", rotation, view.rotation)  # local ray = ray @ (u, v, 1)
+        distance = np.einsum("nkj,nj->nk", normals, origin) - prims.plane_offset[drawn]
+        distance = np.where(np.abs(distance) < 1e-9, 1e-9, distance)
+        self._planes = np.moveaxis(-(normals @ ray) / distance[..., None], 0, 2)  # (6, 3, m)
+        self._front = (distance > 0).T  # (6, m): planes that the camera is in front of
+        self._round = prims.shape[drawn] == Shape.ELLIPSOID
+        self._ground = prims.shape[drawn] == Shape.GROUND
 
-class _Quadrics:
-    """Ellipsoids as unit spheres seen from q along e @ (u, v, 1): roots of |q + t ray|^2 = 1, inverse depth 1 / t."""
-
-    def __init__(self, half: np.ndarray, origin: np.ndarray, ray: np.ndarray, rects: np.ndarray,
-                 u: np.ndarray, v: np.ndarray, wanted: np.ndarray) -> None:
-        half = np.where(wanted[:, None], half, 1.0)
+        half = np.where(self._round[:, None], prims.half[drawn], 1.0)
         q, e = origin / half, ray / half[..., None]
         # quadratic forms about the middle of the rectangle, for precision in float32
-        x0, x1, y0, y1 = (np.clip(rects[:, k] - k % 2, 0, len(axis) - 1) for k, axis in enumerate((u, u, v, v)))
-        self._u0, self._v0 = (u[x0] + u[x1]) / 2, (v[y0] + v[y1]) / 2
+        x0, x1, y0, y1 = rects[drawn].T
+        self._u0, self._v0 = (self.u[x0] + self.u[x1 - 1]) / 2, (self.v[y0] + self.v[y1 - 1]) / 2
         e[:, :, 2] += e[:, :, 0] * self._u0[:, None] + e[:, :, 1] * self._v0[:, None]
-        c = (q * q).sum(axis=1) - 1.0
+        self._c = (q * q).sum(axis=1) - 1.0
         b = np.einsum("ni,nij->nj", q, e)
-        form = b[:, :, None] * b[:, None, :] - c[:, None, None] * np.einsum("nki,nkj->nij", e, e)
-        self._c, self._b, self._form = c.tolist(), b.tolist(), form.tolist()
+        form = b[:, :, None] * b[:, None, :] - self._c[:, None, None] * np.einsum("nki,nkj->nij", e, e)
+        self._b, self._form = b.T, np.moveaxis(form, 0, 2)
 
-    def hit(self, n: int, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """As _convex."""
-        c, b, form = self._c[n], self._b[n], self._form[n]
-        if c <= 0:
-            return None
-        du, dv = u - self._u0[n], v - self._v0[n]
-        du32 = du.astype(np.float32)
-        discriminant = ((2 * form[0][1]) * dv).astype(np.float32)[:, None] * du32
-        discriminant += (du * (form[0][0] * du + 2 * form[0][2])).astype(np.float32)
-        discriminant += (dv * (form[1][1] * dv + 2 * form[1][2]) + form[2][2]).astype(np.float32)[:, None]
-        hit = discriminant > 0
-        w = np.sqrt(np.maximum(discriminant, 0, out=discriminant), out=discriminant)
-        w -= (b[0] * du).astype(np.float32)
-        w -= (b[1] * dv + b[2]).astype(np.float32)[:, None]
-        w *= np.float32(1 / c)
-        hit &= w > 0
+    def hit(self, n: int, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inverse depths and hits (h, w) of one solid, for u (w,) and v (h, 1)."""
+        if self._ground[n]:
+            w = _affine(self._planes[4, :, n], u, v)
+            return w, w > 0
+        if self._round[n]:
+            return self._ellipsoid(n, u, v)
+        planes, front = self._planes[:, :, n], self._front[:, n].tolist()
+        enter: np.ndarray | None = None
+        leave: np.ndarray | None = None
+        for plane, before in zip(planes, front, strict=True):
+            w = _affine(plane, u, v)
+            if before:
+                enter = w if enter is None else np.minimum(enter, w, out=enter)
+            else:
+                leave = w if leave is None else np.maximum(leave, w, out=leave)
+        if enter is None:  # the camera is inside
+            return np.zeros((len(v), len(u)), np.float32), np.zeros((len(v), len(u)), bool)
+        return enter, (enter < LIMIT) & (True if leave is None else enter > leave)
+
+    def hits(self, n: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inverse depths and hits (p,) of pairs of a solid and a ray: n, u, v (p,)."""
+        w, hit = np.empty(len(n), np.float32), np.empty(len(n), bool)
+        round_ = self._round[n]
+        w[round_], hit[round_] = self._ellipsoid(n[round_], u[round_], v[round_])
+        n, u, v = n[~round_], u[~round_], v[~round_]
+        enter, leave = np.full(len(n), np.inf, np.float32), np.full(len(n), -np.inf, np.float32)
+        for plane, before in zip(self._planes, self._front, strict=True):
+            depth, front = _affine(plane.take(n, axis=1), u, v), before.take(n)
+            np.minimum(enter, depth, out=enter, where=front)
+            np.maximum(leave, depth, out=leave, where=~front)
+        w[~round_], hit[~round_] = enter, (enter > leave) & (enter < LIMIT)
         return w, hit
+
+    def _ellipsoid(self, n: int | np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        c, b, form = self._c[n], self._b[:, n], self._form[:, :, n]
+        du, dv = u - self._u0[n], v - self._v0[n]
+        discriminant = (2 * form[0, 1] * dv).astype(np.float32) * du.astype(np.float32)
+        discriminant += (du * (form[0, 0] * du + 2 * form[0, 2])).astype(np.float32)
+        discriminant += (dv * (form[1, 1] * dv + 2 * form[1, 2]) + form[2, 2]).astype(np.float32)
+        hit = (discriminant > 0) & (c > 0)  # c <= 0: the camera is inside
+        w = np.sqrt(np.maximum(discriminant, 0))
+        w -= (b[0] * du).astype(np.float32)
+        w -= (b[1] * dv + b[2]).astype(np.float32)
+        w *= np.asarray(1 / np.where(c > 0, c, 1.0), np.float32)
+        hit &= (w > 0) & (w < LIMIT)
+        return w, hit
+
+
+def _affine(plane: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """plane @ (u, v, 1), float32; plane (3,) or (3, p)."""
+    return (plane[0] * u).astype(np.float32) + (plane[1] * v + plane[2]).astype(np.float32)
