@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 
 from capture.geometry import shaded_normals
 from engine_bridges.city.scene import City, CityFrame
+from engine_bridges.city.things import PERSON, VEHICLE
 
 HELD_OUT = 10_000_000
 """Seeds from here on are never trained on: demo and tests use them."""
@@ -36,6 +37,19 @@ def make_clip(city: City, first: int, frames: int) -> np.ndarray:
         frame = city.frame(index)
         pictures.append((frame.color, city.reference(index), cue(frame)))
     return np.stack([np.stack(kind) for kind in zip(*pictures, strict=True)])
+
+
+def newcomers(frames: Sequence[CityFrame], smallest: int = 12) -> np.ndarray:
+    """bool `[F, H, W]`: where people and vehicles are that nothing was seen of in the first frame, once they cover
+    at least `smallest` pixels of some frame. What a pipeline that starts from the first frame cannot have known."""
+    instances = np.stack([frame.instance for frame in frames])
+    moving = np.isin(np.stack([frame.segmentation for frame in frames]), (PERSON, VEHICLE))
+    known = np.unique(instances[0])
+    found = set()
+    for instance, mask in zip(instances, moving, strict=True):
+        numbers, counts = np.unique(instance[mask], return_counts=True)
+        found.update(numbers[counts >= smallest].tolist())
+    return moving & np.isin(instances, sorted(found - set(known.tolist())))
 
 
 def make_clips(seed: int, out: Path, starts: Iterable[int], frames: int, size: tuple[int, int]) -> None:

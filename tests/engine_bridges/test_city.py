@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from capture.geometry import geometric_edges, normals_from_depth, project, world_points
+from engine_bridges.city.clips import make_clip, newcomers
 from engine_bridges.city.layouts import HELD_OUT_LAYOUTS, LAYOUTS
 from engine_bridges.city.palettes import HELD_OUT_PALETTES, PALETTES
 from engine_bridges.city.primitives import Builder, Kind, Primitives, Shape, pitch, roll, yaw
@@ -187,6 +188,22 @@ def test_somebody_appears_from_behind_something() -> None:
     assert len(appeared) >= 2
 
 
+def test_newcomers_are_what_the_first_frame_did_not_show() -> None:
+    found = 0
+    for seed in (5, 21, 12):
+        city = City(seed, (160, 90))
+        frames = [city.frame(index) for index in range(0, 120, 12)]
+        masks = newcomers(frames)
+        assert masks.shape == (10, 90, 160) and not masks[0].any()
+        for f, mask in zip(frames, masks, strict=True):
+            assert set(np.unique(f.segmentation[mask])) <= {CLASS["person"], CLASS["vehicle"]}
+            whole = np.isin(f.instance, np.unique(f.instance[mask]))
+            assert np.array_equal(mask, whole if mask.any() else mask)  # a thing is new as a whole
+        assert not set(np.unique(frames[0].instance)) & set(np.unique(np.stack([f.instance for f in frames])[masks]))
+        found += masks[-1].any()
+    assert found >= 2
+
+
 # -- the two pictures
 
 
@@ -217,6 +234,14 @@ def test_reference_casts_shadows_that_the_render_lacks() -> None:
         assert flat < 0.12
         darkest = max(darkest, spread)
     assert darkest > 0.2
+
+
+def test_a_training_clip_holds_render_reference_and_cue() -> None:
+    city = City(3, (64, 48))
+    clip = make_clip(city, 5, 2)
+    assert clip.shape == (3, 2, 48, 64, 3) and clip.dtype == np.uint8
+    assert np.array_equal(clip[0, 1], city.frame(6).color) and np.array_equal(clip[1, 0], city.reference(5))
+    assert (clip[2, 1][np.isinf(city.frame(6).depth)] == 0).all() and clip[2].std() > 20
 
 
 def test_any_size_and_rate() -> None:
