@@ -263,6 +263,8 @@ def solids() -> Primitives:
     b.add(Kind.TRIM, (1, 1, 1), (-2, -1, 0), (1.0, 0.8, 1.5), rotation=yaw(0.5) @ pitch(0.4) @ roll(0.2))
     b.add(Kind.TRIM, (1, 1, 1), (2, -0.5, 1), (0.8, 1.2, 1.0), taper=(0.3, 0.2, 0.1))
     b.ball(Kind.TRIM, (1, 1, 1), (0, 0.5, -1), (0.9, 0.5, 1.4), rotation=yaw(0.7))
+    b.add(Kind.TRIM, (1, 1, 1), (0.2, 0.2, 1.5), (1.5, 0.9, 0.3))  # partly behind the others
+    b.ball(Kind.TRIM, (1, 1, 1), (1.4, -1.2, 1.5), (0.7, 0.6, 1.2))  # sunk into its neighbour
     return b.build()
 
 
@@ -273,13 +275,15 @@ def inside(prims: Primitives, n: int, points: np.ndarray) -> np.ndarray:
     return (local @ prims.plane_normal[n].T <= prims.plane_offset[n]).all(axis=-1)
 
 
-def test_rasteriser_agrees_with_marching_along_rays() -> None:
+@pytest.mark.parametrize("small", (0, 200, 10_000))
+def test_rasteriser_agrees_with_marching_along_rays(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine_bridges.city.raster.SMALL", small)  # all one by one, some, all at once
     prims = solids()
     view = View(yaw(0.05) @ pitch(0.1), np.array([0.3, -1.5, 0.0]), 60.0, 60.0, 39.5, 29.5, 80, 60)
     visible = rasterise(prims, view)
     u, v = view.rays()
     rays = np.stack([*np.meshgrid(u, v), np.ones((60, 80))], axis=-1) @ view.rotation.T
-    depths = np.arange(8.0, 16.0, 0.02)
+    depths = np.arange(9.0, 15.0, 0.02)
     nearest, index = np.full((60, 80), np.inf), np.full((60, 80), -1)
     for n in range(len(prims)):
         within = inside(prims, n, view.position + rays[:, :, None, :] * depths[:, None])
@@ -288,7 +292,7 @@ def test_rasteriser_agrees_with_marching_along_rays() -> None:
         nearest = np.minimum(hit, nearest)
     assert (visible.index == index).mean() > 0.99  # thin corners fall between the steps
     both = (visible.index == index) & (index >= 0)
-    assert len(np.unique(index[both])) == 3
+    assert len(np.unique(index[both])) == len(prims)
     difference = nearest[both] - 1 / visible.inverse_depth[both]
     assert -0.001 < difference.min() and difference.max() < 0.021
 
@@ -375,6 +379,8 @@ def test_the_light_is_what_the_weather_says_in_both_pictures() -> None:
     for wet, dry in (("wet", "overcast"), ("wet dusk", "dusk")):
         change = np.abs(luminance(reference[wet]) - luminance(reference[dry]))
         assert change[road].mean() > 4 * change[wall].mean()
+        ratio = luminance(reference[wet])[road] / luminance(reference[dry])[road].clip(0.02)
+        assert ratio.std() > 0.2 * ratio.mean()  # not merely darker: here a lit window, there a dark wall
     # the cheap picture tells them apart by its sky and its road
     for one, other in itertools.combinations(WEATHERS, 2):
         apart = [np.abs(color[one][part].mean(axis=0) - color[other][part].mean(axis=0)).max() for part in (sky, road)]
