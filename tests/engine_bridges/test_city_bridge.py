@@ -17,7 +17,7 @@ from capture.errors import FrameError
 from capture.take import Take
 from daemon.ingest import Ingest
 from engine_bridges.city.__main__ import main
-from engine_bridges.city.bridge import city_from_take, run
+from engine_bridges.city.bridge import city_from_take, game_name, run
 from engine_bridges.city.scene import City
 
 SIZE = (96, 64)
@@ -131,19 +131,33 @@ def test_live_leaves_out_frames_without_credit(daemon: Daemon) -> None:
 def test_recorded_frames_find_their_reference(tmp_path: Path) -> None:
     with Ingest("tcp://127.0.0.1:*", takes=tmp_path / "takes", auto_record=True) as ingest:
         command = [sys.executable, "-m", "engine_bridges.city", "--endpoint", ingest.endpoint, "--seed", "11",
-                   "--frames", "5", "--size", "96x64", "--fps", "12", "--mode", "lossless"]  # fmt: skip
+                   "--frames", "5", "--size", "96x64", "--fps", "12", "--mode", "lossless",
+                   "--weather", "dusk"]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
     (name,) = [path.name for path in (tmp_path / "takes").iterdir()]
     take = Take(tmp_path / "takes" / name)
     assert len(take) == 5 and take.legend["segmentation"][6] == "person"
     city = city_from_take(take)
+    assert city.weather == "dusk"
     for recorded in take:
         truth = city.frame(recorded.serial)
         assert np.array_equal(recorded.color, truth.color) and np.array_equal(recorded.depth, truth.depth)
         np.testing.assert_allclose(recorded.normal, truth.normal, atol=5e-5)
         np.testing.assert_allclose(recorded.camera.pose, truth.camera.pose)
     assert city.reference(take[4].serial).shape == take[4].color.shape
+
+
+def test_a_take_names_what_overruled_its_seed() -> None:
+    city = City(11, SIZE, layout="old town", weather="wet dusk")
+    assert game_name(city) == "city seed 11, layout old town, weather wet dusk"
+
+    class Take:
+        engine, game, fps = "city", game_name(city), 24.0
+        manifest = {"channels": [{"name": "color", "shape": [SIZE[1], SIZE[0], 3]}]}
+
+    again = city_from_take(Take())
+    assert again.overrides == city.overrides and np.array_equal(again.reference(3), city.reference(3))
 
 
 def test_a_take_of_another_engine_has_no_reference() -> None:
