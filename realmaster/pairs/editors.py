@@ -13,9 +13,11 @@ import diffusers
 import numpy as np
 import torch
 from PIL import Image
+from transformers.utils import is_torchvision_available
 
 from realmaster.lift import LiftError, load_lifter
-from realmaster.lift.pipeline_lifter import load_pipeline
+from realmaster.lift.adapters import first_line
+from realmaster.lift.pipelines import load_pipeline, local_folder
 from realmaster.lift.profiles import Profile, check_paths
 from realmaster.pairs.settings import EditorSettings, PairsError, Settings
 
@@ -95,9 +97,16 @@ class PipelineEditor:
         try:
             check_paths(profile)
             dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
-            self.pipeline = load_pipeline(getattr(diffusers, entry.pipeline), profile, dtype)
+            cls, ours = getattr(diffusers, entry.pipeline), self._ours()
+            self.pipeline = load_pipeline(cls, profile, dtype, without=ours)
+            if ours:
+                from realmaster.pairs.qwen_processor import StillProcessor
+
+                self.pipeline.register_modules(processor=StillProcessor.of(local_folder(cls, profile)))
         except LiftError as error:
             raise PairsError(str(error).replace(" of profile editor", "")) from error
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise PairsError(f"The editor {entry.base} does not load ({first_line(error)}).") from error
         if settings.workers.offload and place.type == "cuda":
             self.pipeline.enable_model_cpu_offload(device=place)
         else:
@@ -123,6 +132,11 @@ class PipelineEditor:
             **self._guidance(size),
         ).images[0]
         return np.asarray(edited.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
+
+    def _ours(self) -> tuple[str, ...]:
+        """The parts that diffusers does not load here, and we do."""
+        needs_videos = self._entry.pipeline == "QwenImageEditPlusPipeline" and not is_torchvision_available()
+        return ("processor",) if needs_videos else ()
 
     def _guidance(self, size: tuple[int, int]) -> dict[str, Any]:
         """What the pipelines name differently."""

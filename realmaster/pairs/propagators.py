@@ -14,7 +14,6 @@ import numpy as np
 from realmaster.lift import Lifter, load_lifter
 from realmaster.lift.adapters import digest
 from realmaster.lift.lifter import Cue, LiftRules
-from realmaster.lift.pipeline_lifter import PipelineLifter
 from realmaster.lift.profiles import Profile, check_paths, family_of, load_profile
 from realmaster.pairs.editors import import_plugin
 from realmaster.pairs.settings import Settings
@@ -46,10 +45,7 @@ def load_propagator(name: str, settings: Settings, device: str | None = None) ->
     `module:attribute`, whatever that callable returns. Raises `LiftError`, `PairsError`."""
     if plugin := import_plugin(name):
         return plugin()
-    lifter = load_lifter(_profile_name(name, settings), device=device)
-    if settings.workers.offload and isinstance(lifter, PipelineLifter) and lifter.device.type == "cuda":
-        lifter.pipeline.enable_model_cpu_offload(device=lifter.device)
-    return LifterPropagator(lifter)
+    return LifterPropagator(load_lifter(_profile_name(name, settings), device=device))
 
 
 def propagator_profile(name: str, settings: Settings) -> Profile:

@@ -1,0 +1,183 @@
+"""What the making of pairs costs beside the models, and how it scales.
+
+    python benchmarks/pairs.py [overhead] [ray] [memory]
+
+overhead   a real model of realistic proportions (the embedded editor and propagator at 320x180) on one worker: wall
+           time that was not spent in models, as a share; the models are loaded and warm before the clock starts
+ray        the same clips on a cluster of two local nodes, by one worker and by two, one core each
+memory     a thousand clips by a model that costs nothing: resident memory after the first fifty and at the end
+
+Ratios within one run: the seconds are this machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from capture.camera import Conventions
+from capture.frame import Channel, Descriptor, Frame
+from capture.take import Take, TakeWriter
+from engine_bridges.city.bridge import channels, descriptors, game_name
+from engine_bridges.city.scene import City
+from realmaster.lift.lifter import LiftRules
+from realmaster.pairs.crew import ThreadCrew
+from realmaster.pairs.dataset import Dataset
+from realmaster.pairs.plan import make_job, make_plan
+from realmaster.pairs.run import make_pairs
+from realmaster.pairs.settings import load_settings
+
+FRAMES = 9
+HERE = "benchmarks.pairs"
+
+
+class Busy:
+    """A model that computes for a while, on one core, and does no work of value."""
+
+    SECONDS = float(os.environ.get("PAIRS_BENCH_SECONDS", "2.0"))
+    rules = LiftRules(window=FRAMES, overlap=1, frame_step=1, size_multiple=1, max_side=4096)
+    cue, references = "color", ()
+
+    def edit(self, picture: np.ndarray, caption: str, seed: int, style: np.ndarray | None = None) -> np.ndarray:
+        compute(self.SECONDS / 4)
+        return picture
+
+    def propagate(self, cues: dict[str, np.ndarray], anchors: dict[int, np.ndarray], caption: str, seed: int) -> Any:
+        compute(self.SECONDS)
+        return cues["color"]
+
+
+class Idle(Busy):
+    """A model that costs nothing."""
+
+    SECONDS = 0.0
+
+
+def compute(seconds: float) -> None:
+    """Processor time, not wall time: a share of a busy core counts as much work as a core of its own."""
+    import torch
+
+    a = torch.ones(256, 256)
+    began = time.thread_time()
+    while time.thread_time() - began < seconds:
+        a @ a
+
+
+def street(path: Path, frames: int) -> Take:
+    city = City(20260200)
+    described = descriptors(city.size)
+    writer = TakeWriter(
+        path, conventions=Conventions(), descriptors=described, engine="city", game=game_name(city), fps=24.0
+    )
+    for index in range(frames):
+        seen = city.frame(index)
+        arrays = {d.name: Channel(d, channels(seen)[d.name], index) for d in described}
+        writer.append(Frame(index, index, seen.time, seen.camera, arrays, Conventions()))
+    writer.close()
+    return Take(path)
+
+
+def noise(path: Path, frames: int) -> Take:
+    """Small pictures that are all different."""
+    random = np.random.default_rng(0)
+    descriptor = Descriptor("color", "uint8", (36, 64, 3))
+    writer = TakeWriter(path, conventions=Conventions(), descriptors=[descriptor], engine="bench", game="", fps=24.0)
+    for index in range(frames):
+        picture = np.kron(random.integers(0, 255, (9, 16, 3), np.uint8), np.ones((4, 4, 1), np.uint8))
+        channel = Channel(descriptor, picture, index)
+        flags = ("cut",) if index % FRAMES == 0 else ()
+        writer.append(Frame(index, index, index / 24, None, {"color": channel}, Conventions(), flags))
+    writer.close()
+    return Take(path)
+
+
+def overhead(folder: Path) -> None:
+    take = street(folder / "take", 10 * FRAMES)
+    settings = load_settings()
+    job = make_job(folder / "d", "embedded", "embedded", settings)
+    Dataset(job.dataset).begin(job.about, resume=False)
+    plan = make_plan([take], job)
+    crews: list[ThreadCrew] = []
+
+    class Warm(ThreadCrew):
+        """Its models are loaded, and have run once."""
+
+        def __init__(self, job: Any) -> None:
+            super().__init__(job)
+            crews.append(self)
+            for stage in ("edit", "propagate", "finish"):
+                self._worker.run(stage, plan.clips[0])
+            self._worker.model_seconds, Warm.began = 0.0, time.perf_counter()
+
+    from realmaster.pairs import run
+
+    run.ThreadCrew = Warm  # type: ignore[misc]
+    made = make_pairs(plan, job)
+    wall = time.perf_counter() - Warm.began  # type: ignore[attr-defined]
+    model = crews[0].model_seconds
+    print(f"overhead  {made.made} clips, wall {wall:.1f} s, models {model:.1f} s: {100 * (1 - model / wall):.1f} %")
+
+
+def ray(folder: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    os.environ["OMP_NUM_THREADS"] = "1"
+    node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
+    take = street(folder / "take", 12 * FRAMES)
+    seconds = {}
+    for workers in (1, 2):
+        cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+        for _ in range(workers - 1):
+            cluster.add_node(**node)
+        job = make_job(folder / f"d{workers}", f"{HERE}:Busy", f"{HERE}:Busy", load_settings())
+        Dataset(job.dataset).begin(job.about, resume=False)
+        plan, began = make_plan([take], job), []
+
+        def note(done: int, total: int, _: str, began: list[float] = began) -> None:
+            if done == 2:  # workers have started, and the pipeline is full
+                began.append(time.perf_counter())
+
+        make_pairs(plan, job, ray=cluster.address, progress=note)
+        seconds[workers] = (time.perf_counter() - began[0]) / (len(plan.clips) - 2)
+        cluster.shutdown()
+    print(
+        f"ray       {seconds[1]:.2f} s a clip by one worker, {seconds[2]:.2f} s by two: "
+        f"{seconds[1] / seconds[2]:.2f} times as fast"
+    )
+
+
+def memory(folder: Path) -> None:
+    clips = 1000
+    take = noise(folder / "take", clips * FRAMES)
+    job = make_job(folder / "d", f"{HERE}:Idle", f"{HERE}:Idle", load_settings())
+    Dataset(job.dataset).begin(job.about, resume=False)
+    plan, resident = make_plan([take], job), {}
+    process = psutil.Process()
+
+    def note(done: int, total: int, _: str) -> None:
+        if done % 50 == 0:
+            resident[done] = process.memory_info().rss / 2**20
+
+    make_pairs(plan, job, progress=note)
+    last = max(resident)
+    print(f"memory    {resident[50]:.0f} MiB after 50 clips, {resident[last]:.0f} MiB after {last}")
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or ["overhead", "ray", "memory"]
+    for name in wanted:
+        with tempfile.TemporaryDirectory() as folder:
+            {"overhead": overhead, "ray": ray, "memory": memory}[name](Path(folder))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    main()
