@@ -5,6 +5,7 @@ Wants the engine's instance ids. Each instance is followed by a handful of numbe
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,35 +20,61 @@ SMALLEST = 1 / 1000
 SEEN = 4
 """Frames in which it must do so."""
 
+AROUND = 3
+"""Frames before and after a jump of colour that say whether it lasts."""
+
+FEWEST = 16
+"""Pixels that the render holds from frame to frame, below which nothing is said of an instance's step."""
+
 
 @dataclass
 class Track:
-    """One instance over time; colours are of P pictures."""
+    """One instance over time, in P pictures."""
 
     count: int = 0
     pixels: float = 0.0
     """Sum over frames."""
     total: Tensor | float = 0.0
-    """Sum over frames of [P, 3]: two chroma components, and log texture."""
+    """Sum over frames of [P, 3]: red and blue against luma, and the logarithm of the texture."""
     squares: Tensor | float = 0.0
-    wandered: Tensor | float = 0.0
-    """[P, 3]: how far the mean colour has come along the engine's motion, step by step."""
+    recent: deque[tuple[int, Tensor, Tensor | None]] = field(default_factory=lambda: deque(maxlen=2 * AROUND))
+    """(frame, [P, 3] mean colour, [P, 3] step of the colour from the frame before) of the latest frames."""
+    first: Tensor | None = None
+    """[P, 3] mean colour of the first `AROUND` frames."""
     jump: float = 0.0
-    """Largest step of the lift's colour beyond that of the rest of the picture and that of the render."""
+    """Largest change of the lift's colour from one frame to the next that lasts, beyond that of the controls."""
     jump_frame: int = 0
-    jumps: list[float] = field(default_factory=list)
+
+    def add(self, frame: int, color: Tensor, step: Tensor | None) -> None:
+        """The instance's colour `[P, 3]` in the next frame that shows it, and its step along the motion."""
+        self.recent.append((frame, color, step))
+        colors = [color for _, color, _ in self.recent]
+        if len(colors) == AROUND:
+            self.first = torch.stack(colors).mean(0)
+        if len(colors) < 2 * AROUND:
+            return
+        frame, _, step = self.recent[AROUND]
+        if step is None:
+            return
+        lasting = torch.stack(colors[AROUND:]).mean(0) - torch.stack(colors[:AROUND]).mean(0)
+        jump = min(beyond_controls(step), beyond_controls(lasting))
+        if jump > self.jump:
+            self.jump, self.jump_frame = jump, frame
+
+    @property
+    def turned(self) -> float:
+        """How far the lift's hue has gone from the first frames to the last, beyond the controls."""
+        if self.first is None or len(self.recent) < 2 * AROUND:
+            return 0.0
+        change = torch.stack([color for _, color, _ in self.recent][AROUND:]).mean(0) - self.first
+        return beyond_controls(change - torch.einsum("pc,c->p", change, LUMA)[:, None])
 
 
-@dataclass(frozen=True)
-class Change:
-    """An instance that is not what it was."""
-
-    instance: int
-    frame: int
-    """Where its colour jumps, or where it has wandered to."""
-    size: float
-    """How far, in [0, 1] of the colour range."""
-    sudden: bool
+def beyond_controls(change: Tensor) -> float:
+    """Length of the lift's change of colour, of [P, 3], beyond that of the picture that changes most among the render
+    and the reference."""
+    lengths = change.norm(dim=1) / 3**0.5
+    return float(lengths[0] - lengths[1:].max())
 
 
 class Identity:
@@ -55,7 +82,6 @@ class Identity:
 
     def __init__(self) -> None:
         self.tracks: dict[int, Track] = {}
-        self._steps = np.zeros(256, np.int64)  # histogram of all instances' steps, 1/512 each
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
         ids = moment.instance
@@ -69,37 +95,28 @@ class Identity:
         place = torch.from_numpy(where.ravel())
         colors = _means(moment.pictures, place, len(numbers))[..., large]  # [P, 3, instances]
         texture = _means(moment.fine.abs()[:, None], place, len(numbers))[:, 0, large]
-        chroma = colors[:, [0, 2]] - torch.einsum("pci,c->pi", colors, LUMA)[:, None]  # red and blue against luma
+        chroma = colors[:, [0, 2]] - torch.einsum("pci,c->pi", colors, LUMA)[:, None]
         looks = torch.cat([chroma, torch.log(texture + 2 / 255)[:, None]], dim=1)  # [P, 3, instances]
-        steps = self._tracked_steps(moment, place, len(numbers))
+        steps, known = self._steps(moment, place, len(numbers))
         for column, i in enumerate(large):
             track = self.tracks.setdefault(int(numbers[i]), Track())
-            weight = float(counts[i])
             track.count += 1
-            track.pixels += weight
+            track.pixels += float(counts[i])
             track.total = track.total + looks[..., column]
             track.squares = track.squares + looks[..., column] ** 2
-            if steps is not None and bool(torch.isfinite(steps[..., i]).all()):
-                step = steps[..., i]  # [P, 3]
-                track.wandered = track.wandered + step
-                size = float(step[0].norm() - step[1].norm()) / 3**0.5
-                self._steps[min(255, max(0, int(size * 512)))] += 1
-                if size > track.jump:
-                    track.jump, track.jump_frame = size, moment.index
+            track.add(moment.index, colors[..., column], steps[..., i] if known[i] else None)
         return {}
 
     @staticmethod
-    def _tracked_steps(moment: Moment, place: Tensor, count: int) -> Tensor | None:
+    def _steps(moment: Moment, place: Tensor, count: int) -> tuple[Tensor, list[bool]]:
         """[P, 3, instances]: change of each one's mean colour over the pixels that the render holds, without the
-        change of the picture as a whole; nan where there are too few."""
+        change of the picture as a whole; and for which there are pixels enough."""
         if moment.residual is None or moment.held is None or not bool(moment.held.any()):
-            return None
-        held = moment.held.flatten()
+            return torch.empty(0), [False] * count
         sums = _sums(moment.residual * moment.held, place, count)
-        pixels = torch.bincount(place[held], minlength=count).float()
+        pixels = torch.bincount(place[moment.held.flatten()], minlength=count).float()
         whole = sums.sum(-1, keepdim=True) / pixels.sum()
-        steps = sums / pixels.clamp_min(1) - whole
-        return torch.where(pixels >= 16, steps, torch.nan)
+        return sums / pixels.clamp_min(1) - whole, (pixels >= FEWEST).tolist()
 
     def summary(self) -> dict[str, list[float]]:
         """identity_color, identity_texture: standard deviation over time of an instance's chroma (in [0, 1]) and of
@@ -111,12 +128,6 @@ class Identity:
         spread = torch.stack([_deviation(track) for track in judged])  # [tracks, P, 3]
         mean = (spread * weights[:, None, None]).sum(0) / weights.sum()
         return {"identity_color": mean[:, :2].norm(dim=1).tolist(), "identity_texture": mean[:, 2].tolist()}
-
-    @property
-    def usual_step(self) -> float:
-        """The step in colour from frame to frame that 19 of 20 instances stay below."""
-        total = self._steps.sum()
-        return float(np.searchsorted(self._steps.cumsum(), 0.95 * total) + 1) / 512 if total else 0.0
 
 
 def _deviation(track: Track) -> Tensor:

@@ -20,6 +20,9 @@ from realmaster.measure.structure import anchors, dilate
 LARGEST_SIDE = 640
 """Displacements are looked for at this width at most; the peak is found to a fraction of a pixel."""
 
+LONGEST = 5000
+"""Frames of a clip up to which all are compared with all, when some show another moment."""
+
 
 class Displacement:
     """By how many pixels a lift lies beside the geometry: the shift at which its edges fit the engine's best.
@@ -64,6 +67,14 @@ class Displacement:
             values["displacement_y"].append(y)
             values["displacement"].append((x * x + y * y) ** 0.5)
         return values
+
+    def is_clear(self, picture: int) -> bool:
+        """Whether the best shift of a picture fits clearly better than the render's: in a blurred picture many fit."""
+        if self._sum is None:
+            return False
+        table, place = self._sum[picture], int(self._sum[1].argmax())
+        top = float(table.max())
+        return top - float(table.flatten()[place]) > 0.05 * (top - float(table.mean()))
 
 
 def _correlation(expected: Tensor, steep: Tensor, reach: int) -> Tensor:
@@ -130,6 +141,7 @@ class FrameOrder:
     def __init__(self) -> None:
         self._recent: deque[tuple[_Fit, Tensor, Tensor, Tensor]] = deque(maxlen=self.REACH)
         self._fits: list[_Fit] = []
+        self._thumbnails: list[Tensor] = []  # [2, 18 * 32]: where edges are expected, and how steep the lift is
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
         own = anchors(moment) > 0
@@ -144,6 +156,8 @@ class FrameOrder:
             fit.others[-distance] = _mean(moment.steepness, only_here) - _mean(moment.steepness, only_there)
             other.others[distance] = _mean(other_steep, only_there) - _mean(other_steep, only_here)
         self._fits.append(fit)
+        thumbnails = F.adaptive_avg_pool2d(torch.stack([near.float(), moment.steepness[0]]), (18, 32))
+        self._thumbnails.append(thumbnails.flatten(1).half())
         self._recent.append((fit, own, near, moment.steepness))
         return {}
 
@@ -166,8 +180,9 @@ class FrameOrder:
         lag = min(at, key=lambda distance: float(np.median(at[distance])) if at[distance] else 0.0)
         if at[lag] and float(np.median(at[lag])) < -0.3:  # the whole clip, or most of it, is early or late
             return [Misplaced(frame, lag) for frame, each in shares.items() if each.get(lag, 0.0) < -0.3]
-        if typical < 0.15:
-            return None
+        if typical < 0.3:
+            far = self._far() if picture == 0 else []
+            return far if len(far) > len(shares) / 2 else None
         found = []
         for frame, each in shares.items():
             nearest = min(each, key=lambda distance: each[distance])
@@ -175,7 +190,25 @@ class FrameOrder:
                 found.append(Misplaced(frame, nearest))
             elif float(np.mean(list(each.values()))) < 0.3 * typical:
                 found.append(Misplaced(frame, 0))
+        if picture == 0 and any(not each.distance for each in found):
+            far = {each.frame: each for each in self._far()}
+            found = [each if each.distance else far.get(each.frame, each) for each in found]
         return found
+
+    def _far(self) -> list[Misplaced]:
+        """The frames of the lift whose thumbnail fits that of a far frame's geometry clearly better than its own."""
+        if not 3 <= len(self._thumbnails) <= LONGEST:
+            return []
+        expected, shown = torch.stack(self._thumbnails, dim=1).float()  # [frames, cells]
+        expected, shown = (F.normalize(each - each.mean(0), dim=1) for each in (expected, shown))
+        fit = shown @ expected.T
+        best = fit.argmax(1)
+        clear = fit.amax(1) > fit.diagonal() + 0.1
+        return [
+            Misplaced(frame, other - frame)
+            for frame, (other, sure) in enumerate(zip(best.tolist(), clear.tolist(), strict=True))
+            if sure and abs(other - frame) > self.REACH
+        ]
 
     def summary(self, pictures: int) -> dict[str, list[float]]:
         """frame_order: the share of judged frames that show their own moment, for each picture; nan where that cannot

@@ -129,24 +129,42 @@ class Seams:
 
     def find(self, picture: int) -> Seam | None:
         """The grid that stands out most in a picture (0 is the lift); None where there is too little to tell."""
-        if not self._profiles:
+        ratios = self._ratios(picture)
+        if not ratios:
             return None
-        ratios = [_over_neighbours(profile[picture].numpy()) for profile in self._profiles]
-        periods = PERIODS if self._period is None else (self._period,)
-        found = [_on_grid(ratios, period, offset) for period in periods for offset in range(period)]
-        return max((seam for seam in found if seam), key=lambda seam: seam.certainty, default=None)
+        everything = np.concatenate([ratio[np.isfinite(ratio)] for ratio in ratios])
+        if len(everything) < 16:
+            return None
+        low, middle = np.quantile(everything, (0.16, 0.5))
+        spread = max(float(middle - low), 0.01)  # of the lower half, where no grid is
+        best: tuple[float, int, int] | None = None
+        for period in PERIODS if self._period is None else (self._period,):
+            total, lines = np.zeros(period), np.zeros(period)
+            for ratio in ratios:
+                known = np.isfinite(ratio)
+                clipped = np.where(known, np.clip((ratio - middle) / spread, -4, 4), 0.0)
+                for sums, values in ((total, clipped), (lines, known.astype(float))):
+                    sums += np.pad(values, (0, -len(values) % period)).reshape(-1, period).sum(0)
+            certainty = np.where(lines >= 4, total / np.sqrt(np.maximum(lines, 1)), -np.inf)
+            place = int(certainty.argmax())
+            if np.isfinite(certainty[place]) and (best is None or certainty[place] > best[0]):
+                best = float(certainty[place]), period, (place + 1) % period
+        if best is None:
+            return None
+        certainty, period, offset = best
+        return Seam(period, offset, _excess(ratios, period, offset), certainty)
+
+    def excess(self, picture: int, seam: Seam) -> float:
+        """How much steeper a picture is on a grid that was found in another; nan where there is too little to tell."""
+        return _excess(self._ratios(picture), seam.period, seam.offset)
 
     def summary(self, pictures: int) -> dict[str, list[float]]:
         """seams: excess gradient on the grid that the lift shows most, for every picture."""
         seam = self.find(0)
-        if seam is None:
-            return {}
-        values = []
-        for picture in range(pictures):
-            ratios = [_over_neighbours(profile[picture].numpy()) for profile in self._profiles]
-            same = _on_grid(ratios, seam.period, seam.offset)
-            values.append(float("nan") if same is None else max(0.0, same.excess))
-        return {"seams": values}
+        return {} if seam is None else {"seams": [self.excess(picture, seam) for picture in range(pictures)]}
+
+    def _ratios(self, picture: int) -> list[np.ndarray]:
+        return [_over_neighbours(profile[picture].numpy()) for profile in self._profiles]
 
 
 def _over_neighbours(profile: np.ndarray) -> np.ndarray:
@@ -159,27 +177,18 @@ def _over_neighbours(profile: np.ndarray) -> np.ndarray:
     return out
 
 
-def _on_grid(ratios: list[np.ndarray], period: int, offset: int) -> Seam | None:
-    """How a grid stands out of both profiles; a step between pixels i and i + 1 stands at i, so lines at
-    offset + k period are steps offset - 1 + k period."""
+def _excess(ratios: list[np.ndarray], period: int, offset: int) -> float:
+    """By which share steps on a grid are larger than beside it. A step between pixels i and i + 1 stands at i, so a
+    grid of lines at offset + k period is of steps offset - 1 + k period."""
     on, off = [], []
     for ratio in ratios:
-        lines = np.zeros(len(ratio), bool)
-        lines[(offset - 1) % period :: period] = True
-        known = np.isfinite(ratio)
-        on.append(ratio[lines & known])
-        off.append(ratio[~lines & known])
+        line = np.arange(len(ratio)) % period == (offset - 1) % period
+        on.append(ratio[line & np.isfinite(ratio)])
+        off.append(ratio[~line & np.isfinite(ratio)])
     here, there = np.concatenate(on), np.concatenate(off)
-    if len(here) < 4 or len(there) < 8:
-        return None
-    low, middle, high = np.quantile(there, (0.16, 0.5, 0.84))
-    spread = max((high - low) / 2, 0.01)
-    return Seam(
-        period,
-        offset % period,
-        float(np.exp(np.median(here) - middle) - 1),
-        float((np.clip(here, low - 3 * spread, high + 3 * spread).mean() - middle) / spread * len(here) ** 0.5),
-    )
+    if not len(here) or not len(there):
+        return float("nan")
+    return max(0.0, float(np.exp(np.median(here) - np.median(there)) - 1))
 
 
 class Grade:

@@ -110,10 +110,10 @@ class Scorer:
         self.curves: dict[str, dict[str, list[float]]] = {}
         """Video -> score -> its value at each frame, nan where there is none."""
         self.order, self.identity, self.seams, self.grade = FrameOrder(), Identity(), Seams(seam_period), Grade()
-        self._displacement, self._likeness = Displacement(), Likeness()
+        self.displacement, self._likeness = Displacement(), Likeness()
         self._meters: list[Any] = [
             Structure(), Steadiness(), self._likeness, Detail(),
-            self._displacement, self.order, self.identity, self.seams, self.grade,
+            self.displacement, self.order, self.identity, self.seams, self.grade,
         ]  # fmt: skip
         self.last: Moment | None = None
         """The latest frame, as the measures see it."""
@@ -122,6 +122,11 @@ class Scorer:
     def count(self) -> int:
         """Frames so far."""
         return 0 if self.last is None else self.last.index + 1
+
+    @property
+    def latest(self) -> dict[str, dict[str, float]]:
+        """Video -> score -> its value at the latest frame."""
+        return {video: {name: curve[-1] for name, curve in curves.items()} for video, curves in self.curves.items()}
 
     @torch.inference_mode()
     def add(self, frame: Frame, lifted: np.ndarray, reference: np.ndarray | None = None) -> None:
@@ -169,7 +174,7 @@ class Scorer:
         """Add what is known of the whole clip only."""
         names = list(table)
         for summary in (
-            self._displacement.summary(), self.order.summary(len(names)), self.identity.summary(),
+            self.displacement.summary(), self.order.summary(len(names)), self.identity.summary(),
             self._likeness.summary(), self.seams.summary(len(names)), self.grade.summary(),
         ):  # fmt: skip
             for score, values in summary.items():
