@@ -379,8 +379,11 @@ def test_eval_scores_lift_beside_render(takes: Path, tmp_path: Path, capsys: pyt
         report = str(tmp_path / "report.json")
         arguments = ["eval", "drive", str(lifted), "--reference", str(truth), "--frames", "4:8", "-o", report]
         assert main([*arguments, "--takes", str(takes), "--json"]) == 0
-        assert json.loads(Path(report).read_text()) == last_object(capsys.readouterr().out)
-        return json.loads(Path(report).read_text())["scores"]
+        written = json.loads(Path(report).read_text())
+        assert len(written.pop("curves")["lifted"]["psnr"]) == 4
+        assert written == last_object(capsys.readouterr().out)
+        assert "<svg" in Path(written["files"]["html"]).read_text("utf-8")
+        return written["scores"]
 
     good, bad = scores(near), scores(black)
     assert good["render"] == bad["render"]

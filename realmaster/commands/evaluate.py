@@ -53,9 +53,9 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     scorer, album = Scorer(args.seam_period), Album()
     with screen.step("scoring", unit="frames") as step:
         for frame, picture, truth in _moments(args, lifted, first, end):
-            scorer.add(frame, picture, truth)
+            moment = scorer.add(frame, picture, truth)
             if out:
-                album.add(scorer.last, scorer.latest)
+                album.add(moment, scorer.latest)
             step(scorer.count)
     if not scorer.count:
         raise UserError(f"{lifted} has no frames to score.")
@@ -73,8 +73,15 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     }
     if out:
         _write(out, report, scorer, album, found)
-    screen.show(scores_table(report["scores"], f"{scorer.count} frames of {args.lifted}"), "", *_told(found))
-    screen.show("", f"[dim]{COPY_CAVEAT}[/]", *([f"\nthe page: [bold]{out['html']}[/]"] if out else []))
+    screen.show(scores_table(report["scores"], f"{scorer.count} frames of {args.lifted}"))
+    for line in (
+        "",
+        *_told(found),
+        "",
+        f"[dim]{COPY_CAVEAT}[/]",
+        *([f"the page: [bold]{out['html']}[/]"] if out else []),
+    ):
+        screen.show(line)
     return report
 
 
@@ -82,7 +89,7 @@ def _told(found: Sequence[Finding]) -> list[str]:
     """What stands out, a line each."""
     if not found:
         return ["[green]nothing stands out[/]"]
-    return ["[bold]what stands out[/]", *(f"  [yellow]•[/] {finding.sentence}" for finding in found)]
+    return ["[bold]what stands out[/]", *(f"[yellow]•[/] {finding.sentence}" for finding in found)]
 
 
 def _outputs(out: Path | None) -> dict[str, Path]:
@@ -111,9 +118,9 @@ def _write(
     if report["reference"]:
         facts["reference"] = str(report["reference"])
     notes = [
-        "Each score is computed for the lift, for the untouched render and, where there is one, for the reference, by the "
-        "same code; docs/measures.md defines them.",
-    ]  # fmt: skip
+        "Each score is computed for the lift, for the untouched render and, where there is one, for the reference, by "
+        "the same code; docs/measures.md defines them.",
+    ]
     curves = {video: {k: [_rounded(v) for v in c] for k, c in each.items()} for video, each in scorer.curves.items()}
     page = report_page(scorer, album, found, facts, notes, report["first_frame"])
     try:
@@ -139,7 +146,11 @@ def _moments(
         if frame is None or (references is not None and truth is None):
             short = args.render if frame is None else args.reference
             raise UserError(f"{short} ends before {args.lifted} does, after {index} frames: give --frames A:B.")
-        yield frame, _fitted(picture, frame, args.lifted), None if truth is None else _fitted(truth, frame, args.reference)
+        yield (
+            frame,
+            _fitted(picture, frame, args.lifted),
+            None if truth is None else _fitted(truth, frame, args.reference),
+        )
 
 
 def _fitted(picture: np.ndarray, frame: Frame, name: Path) -> np.ndarray:
@@ -159,12 +170,12 @@ def scores_table(scores: Mapping[str, Mapping[str, float | None]], title: str) -
 
     from realmaster.measure import MEASURES
 
-    headings = {"lifted": "lift", "render": "untouched render", "reference": "reference"}
+    headings = {"lifted": "lift", "render": "render untouched", "reference": "reference"}
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("score")
+    table.add_column("score", no_wrap=True)
     for video in scores:
         table.add_column(headings[video], justify="right", style="bold" if video == "lifted" else "")
-    table.add_column("", style="dim")
+    table.add_column("", style="dim", no_wrap=True, overflow="ellipsis")
     for key, measure in MEASURES.items():
         values = [each.get(key) for each in scores.values()]
         if values[0] is None:

@@ -141,7 +141,7 @@ class FrameOrder:
     def __init__(self) -> None:
         self._recent: deque[tuple[_Fit, Tensor, Tensor, Tensor]] = deque(maxlen=self.REACH)
         self._fits: list[_Fit] = []
-        self._thumbnails: list[Tensor] = []  # [2, 18 * 32]: where edges are expected, and how steep the lift is
+        self._thumbnails: list[Tensor] = []  # [2, 18 * 32]: how steep the lift and the render are
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
         own = anchors(moment) > 0
@@ -156,7 +156,7 @@ class FrameOrder:
             fit.others[-distance] = _mean(moment.steepness, only_here) - _mean(moment.steepness, only_there)
             other.others[distance] = _mean(other_steep, only_there) - _mean(other_steep, only_here)
         self._fits.append(fit)
-        thumbnails = F.adaptive_avg_pool2d(torch.stack([near.float(), moment.steepness[0]]), (18, 32))
+        thumbnails = F.adaptive_avg_pool2d(moment.steepness[:2], (18, 32))
         self._thumbnails.append(thumbnails.flatten(1).half())
         self._recent.append((fit, own, near, moment.steepness))
         return {}
@@ -180,9 +180,8 @@ class FrameOrder:
         lag = min(at, key=lambda distance: float(np.median(at[distance])) if at[distance] else 0.0)
         if at[lag] and float(np.median(at[lag])) < -0.3:  # the whole clip, or most of it, is early or late
             return [Misplaced(frame, lag) for frame, each in shares.items() if each.get(lag, 0.0) < -0.3]
-        if typical < 0.3:
-            far = self._far() if picture == 0 else []
-            return far if len(far) > len(shares) / 2 else None
+        if typical < 0.3:  # neighbours cannot be told apart, far frames perhaps
+            return (self._far() or None) if picture == 0 else None
         found = []
         for frame, each in shares.items():
             nearest = min(each, key=lambda distance: each[distance])
@@ -191,17 +190,20 @@ class FrameOrder:
             elif float(np.mean(list(each.values()))) < 0.3 * typical:
                 found.append(Misplaced(frame, 0))
         if picture == 0 and any(not each.distance for each in found):
-            far = {each.frame: each for each in self._far()}
-            found = [each if each.distance else far.get(each.frame, each) for each in found]
+            at_far = {each.frame: each for each in self._far()}
+            found = [each if each.distance else at_far.get(each.frame, each) for each in found]
+            if len(found) == 2 and self._would_fit_swapped(found[0].frame, found[1].frame):
+                apart = found[1].frame - found[0].frame
+                found = [Misplaced(found[0].frame, apart), Misplaced(found[1].frame, -apart)]
         return found
 
     def _far(self) -> list[Misplaced]:
-        """The frames of the lift whose thumbnail fits that of a far frame's geometry clearly better than its own."""
+        """The frames of the lift whose thumbnail of edges fits that of a far frame of the render clearly better."""
         if not 3 <= len(self._thumbnails) <= LONGEST:
             return []
-        expected, shown = torch.stack(self._thumbnails, dim=1).float()  # [frames, cells]
-        expected, shown = (F.normalize(each - each.mean(0), dim=1) for each in (expected, shown))
-        fit = shown @ expected.T
+        fit = self._fit()
+        if float(fit.amax(1).median()) < 0.3:
+            return []
         best = fit.argmax(1)
         clear = fit.amax(1) > fit.diagonal() + 0.1
         return [
@@ -209,6 +211,19 @@ class FrameOrder:
             for frame, (other, sure) in enumerate(zip(best.tolist(), clear.tolist(), strict=True))
             if sure and abs(other - frame) > self.REACH
         ]
+
+    def _fit(self) -> Tensor:
+        """[frames, frames]: correlation of the thumbnails of the lift with those of the render, each without what all
+        frames share."""
+        lifted, render = torch.stack(self._thumbnails, dim=1).float()  # [frames, cells]
+        lifted, render = (F.normalize(each - each.mean(0), dim=1) for each in (lifted, render))
+        return lifted @ render.T
+
+    def _would_fit_swapped(self, a: int, b: int) -> bool:
+        if len(self._thumbnails) > LONGEST:
+            return False
+        fit = self._fit()
+        return bool(fit[a, b] > fit[a, a] and fit[b, a] > fit[b, b])
 
     def summary(self, pictures: int) -> dict[str, list[float]]:
         """frame_order: the share of judged frames that show their own moment, for each picture; nan where that cannot

@@ -145,10 +145,10 @@ class Seams:
                 clipped = np.where(known, np.clip((ratio - middle) / spread, -4, 4), 0.0)
                 for sums, values in ((total, clipped), (lines, known.astype(float))):
                     sums += np.pad(values, (0, -len(values) % period)).reshape(-1, period).sum(0)
-            certainty = np.where(lines >= 4, total / np.sqrt(np.maximum(lines, 1)), -np.inf)
-            place = int(certainty.argmax())
-            if np.isfinite(certainty[place]) and (best is None or certainty[place] > best[0]):
-                best = float(certainty[place]), period, (place + 1) % period
+            certainties = np.where(lines >= 4, total / np.sqrt(np.maximum(lines, 1)), -np.inf)
+            place = int(certainties.argmax())
+            if np.isfinite(certainties[place]) and (best is None or certainties[place] > best[0]):
+                best = float(certainties[place]), period, (place + 1) % period
         if best is None:
             return None
         certainty, period, offset = best

@@ -106,8 +106,8 @@ def _table(scores: Mapping[str, Scores], faulty: set[str]) -> str:
         )
         part = ' class="part"' if measure.name.startswith(" ") else ""
         rows.append(
-            f"<tr><td{part}>{escape(measure.name.strip())}</td>{cells}<td>{ARROWS[measure.better]}</td>"
-            f'<td class="reading">{escape(measure.reading)}</td></tr>'
+            f"<tr><td{part}>{escape(measure.name.strip())}</td>{cells}"
+            f'<td class="arrow">{ARROWS[measure.better]}</td><td class="reading">{escape(measure.reading)}</td></tr>'
         )
     return f'<div class="scroll"><table>{"".join(rows)}</tbody></table></div>'
 
@@ -159,17 +159,23 @@ def _curves(scorer: Scorer, found: Sequence[Finding]) -> str:
 
 
 def _worst(album: Album, first: int) -> list[str]:
-    cards = []
+    kinds: dict[int, list[tuple[str, Page]]] = {}
     for kind, pages in album.worst.items():
         for page in pages:
-            figures = "".join(
-                f"<figure>{_image(picture, name)}<figcaption>{NAMES.get(name, WHERE[kind].title)}</figcaption></figure>"
-                for name, picture in page.pictures.items()
-            )
-            cards.append(
-                f'<div class="card"><h3>Frame {first + page.index} <span>most: {escape(WHERE[kind].title)}</span></h3>'
-                f'<div class="worst">{figures}</div></div>'
-            )
+            kinds.setdefault(page.index, []).append((kind, page))
+    cards = []
+    for index, pages in sorted(kinds.items()):
+        pictures = {NAMES[name]: picture for name, picture in pages[0][1].pictures.items() if name in NAMES}
+        pictures |= {WHERE[kind].title: page.pictures["heat"] for kind, page in pages}
+        figures = "".join(
+            f"<figure>{_image(picture, name)}<figcaption>{escape(name)}</figcaption></figure>"
+            for name, picture in pictures.items()
+        )
+        most = ", ".join(WHERE[kind].title for kind, _ in pages)
+        cards.append(
+            f'<div class="card"><h3>Frame {first + index} <span>most: {escape(most)}</span></h3>'
+            f'<div class="worst">{figures}</div></div>'
+        )
     return ["<h2>The worst frames</h2>", *cards] if cards else []
 
 

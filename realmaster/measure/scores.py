@@ -22,6 +22,9 @@ from realmaster.measure.temporal import Steadiness
 Better = Literal["higher", "lower", "one", "zero", "none"]
 """In which direction a number gets better: higher, lower, nearer to 1, nearer to 0; or it is no judgement."""
 
+NEAREST = 40.0
+"""PSNR in dB above which frames count as equally near when thirds of a take are compared."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -47,7 +50,7 @@ class Scores:
     """Of one video over a clip; None where something that a score needs is not there. docs/measures.md defines each."""
 
     depth_edge_alignment: float | None = _measure(
-        "depth edges kept", "structure", "higher", "share of the engine's depth edges that the picture has"
+        "depth edges kept", "structure", "higher", "share of the engine's depth edges in the picture"
     )
     depth_edges_to_render: float | None = _measure(
         "  over the render's", "structure", "higher", "at 1 as many as the render"
@@ -56,9 +59,7 @@ class Scores:
         "  over the reference's", "structure", "higher", "at 1 as many as the truth"
     )
     edge_f1: float | None = _measure("edges against geometry", "structure", "higher", "F1; texture lowers it")
-    displacement: float | None = _measure(
-        "displacement", "structure", "lower", "how far it lies beside the geometry", "px", 1
-    )
+    displacement: float | None = _measure("displacement", "structure", "lower", "how far beside the geometry", "px", 1)
     displacement_x: float | None = _measure("  to the right", "structure", "zero", "", "px", 1)
     displacement_y: float | None = _measure("  downwards", "structure", "zero", "", "px", 1)
     frame_order: float | None = _measure("frames in their place", "structure", "higher", "1 is all")
@@ -67,26 +68,22 @@ class Scores:
     color_jump: float | None = _measure(
         "colour jumps", "time", "lower", "of the whole picture, frame to frame", digits=4
     )
-    identity_color: float | None = _measure(
-        "colour of things", "identity", "lower", "how it varies over time", digits=4
-    )
+    identity_color: float | None = _measure("colour of things", "identity", "lower", "spread over time", digits=4)
     identity_texture: float | None = _measure("texture of things", "identity", "lower", "spread over time")
     psnr: float | None = _measure("PSNR to the reference", "realism", "higher", "higher is nearer", "dB", 1)
     ssim: float | None = _measure("SSIM to the reference", "realism", "higher", "higher is nearer")
     ms_ssim: float | None = _measure("MS-SSIM to the reference", "realism", "higher", "higher is nearer")
-    detail_ratio: float | None = _measure("fine detail", "realism", "one", "over the reference's: 0.75 to 1.25 is good")
+    detail_ratio: float | None = _measure("fine detail", "realism", "one", "over the reference's")
     detail_to_render: float | None = _measure("fine detail over render's", "realism", "none", "below 1 is softer")
     seams: float | None = _measure("patch seams", "realism", "lower", "excess gradient on a grid")
     novelty: float | None = _measure("beyond a colour grade", "realism", "none", "0 is a copy of the render")
     psnr_late: float | None = _measure(
-        "PSNR of what appears later", "late", "higher", "pixels of things not in the first frame", "dB", 1
+        "PSNR of what appears later", "late", "higher", "of things not in the first frame", "dB", 1
     )
     psnr_rest: float | None = _measure("PSNR of all else", "late", "higher", "", "dB", 1)
-    depth_edges_late: float | None = _measure("depth edges of what appears later", "late", "higher", "share kept")
-    warp_error_late: float | None = _measure("warp error of what appears later", "late", "lower", "", digits=4)
-    drift_psnr: float | None = _measure(
-        "PSNR, last third", "drift", "higher", "against the first third; 0 is no drift", "dB", 2
-    )
+    depth_edges_late: float | None = _measure("depth edges of these", "late", "higher", "share kept")
+    warp_error_late: float | None = _measure("warp error of these", "late", "lower", "", digits=4)
+    drift_psnr: float | None = _measure("PSNR, last third", "drift", "higher", "minus that of the first third", "dB", 2)
     drift_color: float | None = _measure("colour, last third", "drift", "lower", "change of the colour grade")
     drift_detail: float | None = _measure("fine detail, last third", "drift", "one", "over the first third's")
 
@@ -129,8 +126,10 @@ class Scorer:
         return {video: {name: curve[-1] for name, curve in curves.items()} for video, curves in self.curves.items()}
 
     @torch.inference_mode()
-    def add(self, frame: Frame, lifted: np.ndarray, reference: np.ndarray | None = None) -> None:
+    def add(self, frame: Frame, lifted: np.ndarray, reference: np.ndarray | None = None) -> Moment:
         """The next engine frame with its lift and, where there is one, the truth: uint8 `[H, W, 3]` of one size.
+
+        Returns what the measures have seen of it.
 
         Structure wants depth; motion wants a motion channel, or depth with cameras; identity wants instances. What is
         absent is not scored. A reference is given for all frames of a clip or for none. ValueError for pictures of
@@ -152,6 +151,7 @@ class Scorer:
         if self.last is not None:
             self.last.previous = None  # a chain of all moments would hold every picture
         self.last = moment
+        return moment
 
     @torch.inference_mode()
     def result(self) -> dict[str, Scores]:
@@ -190,7 +190,7 @@ class Scorer:
             row["detail_ratio"] = row.get("detail_to_reference", float("nan"))
             if table[RENDER].get("frame_change"):
                 row["flicker_ratio"] = row["frame_change"] / table[RENDER]["frame_change"]
-            row["drift_psnr"] = thirds(np.array(curves.get("psnr", [])))
+            row["drift_psnr"] = thirds(np.minimum(curves.get("psnr", []), NEAREST))
             row["drift_color"] = color_drift(self.grade, place, against)
             control = self.curves[RENDER if against is None else REFERENCE]
             fine = np.array(curves["detail"]) / np.maximum(control["detail"], 1e-6)
