@@ -76,9 +76,10 @@ def findings(scorer: Scorer) -> list[Finding]:
         for each in found
         if each.fault not in ("colour", "identity") or not each.frames or not misplaced.issuperset(each.frames)
     ]
-    # What lies elsewhere, or at another time, does not hold still along the engine's motion either.
-    if not {"displaced", "order", "colour"} & {finding.fault for finding in found}:
-        found += [*_flicker(lifted, render, reference), *_late(lifted, render)]
+    faults = {each.fault for each in found}
+    # What lies elsewhere, or at another time, neither holds still along the engine's motion nor fits small things.
+    if not faults & {"displaced", "order"}:
+        found += [*(_flicker(lifted, render, reference) if "colour" not in faults else ()), *_late(lifted, render)]
     return found
 
 

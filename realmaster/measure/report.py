@@ -164,14 +164,14 @@ def _worst(album: Album, first: int) -> list[str]:
         for page in pages:
             kinds.setdefault(page.index, []).append((kind, page))
     cards = []
-    for index, pages in sorted(kinds.items()):
-        pictures = {NAMES[name]: picture for name, picture in pages[0][1].pictures.items() if name in NAMES}
-        pictures |= {WHERE[kind].title: page.pictures["heat"] for kind, page in pages}
+    for index, shown in sorted(kinds.items()):
+        pictures = {NAMES[name]: picture for name, picture in shown[0][1].pictures.items() if name in NAMES}
+        pictures |= {WHERE[kind].title: page.pictures["heat"] for kind, page in shown}
         figures = "".join(
             f"<figure>{_image(picture, name)}<figcaption>{escape(name)}</figcaption></figure>"
             for name, picture in pictures.items()
         )
-        most = ", ".join(WHERE[kind].title for kind, _ in pages)
+        most = ", ".join(WHERE[kind].title for kind, _ in shown)
         cards.append(
             f'<div class="card"><h3>Frame {first + index} <span>most: {escape(most)}</span></h3>'
             f'<div class="worst">{figures}</div></div>'
