@@ -38,6 +38,10 @@ def add(commands: Any) -> None:
                         "(default: what the lift's report says, else all)")  # fmt: skip
     parser.add_argument("--seam-period", type=count, metavar="P", help="pixels between the borders of the model's "
                         "patches (default: a grid is looked for)")  # fmt: skip
+    parser.add_argument("--dino", metavar="MODEL", help="DINO ViT-B/8 in transformers' layout, for the structure "
+                        "distance (default: facebook/dino-vitb8 where the hub's cache has it)")  # fmt: skip
+    parser.add_argument("--clip", metavar="MODEL", help="CLIP in transformers' layout, for CMMD (default: "
+                        "openai/clip-vit-large-patch14-336 where the hub's cache has it)")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, metavar="REPORT", help="write the scores as REPORT.json, and as a "
                         "page with pictures, curves and maps, REPORT.html")  # fmt: skip
     add_takes_folder(parser)
@@ -46,11 +50,13 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     from realmaster.measure import COPY_CAVEAT, Scorer, findings
     from realmaster.measure.album import Album
+    from realmaster.measure.learned import learned_measures
 
     lifted, noted = _lift(args.lifted)
     first, end = args.frames or noted or (0, None)
     out = _outputs(args.out)
-    scorer, album = Scorer(args.seam_period), Album()
+    learned, absent = learned_measures(args.dino, args.clip, args.reference is not None)
+    scorer, album = Scorer(args.seam_period, learned, first), Album()
     with screen.step("scoring", unit="frames") as step:
         for frame, picture, truth in _moments(args, lifted, first, end):
             moment = scorer.add(frame, picture, truth)
@@ -69,18 +75,18 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         "scores": {name: each.to_dict() for name, each in scorer.result().items()},
         "stands_out": [finding.to_dict() for finding in found],
         "worst_frames": {kind: [first + page.index for page in pages] for kind, pages in album.worst.items()},
+        "not_scored": [str(each) for each in absent],
         "files": out,
     }
     if out:
         _write(out, report, scorer, album, found)
     screen.show(scores_table(report["scores"], f"{scorer.count} frames of {args.lifted}"))
-    for line in (
-        "",
-        *_told(found),
-        "",
-        f"[dim]{COPY_CAVEAT}[/]",
-        *([f"the page: [bold]{out['html']}[/]"] if out else []),
-    ):
+    lines = ["", *_told(found), "", f"[dim]{COPY_CAVEAT}[/]"]
+    if absent:
+        lines += [f"[dim]Not scored, for want of weights: {', '.join(each.measure for each in absent)}.[/]"]
+    if out:
+        lines += [f"the page: [bold]{out['html']}[/]"]
+    for line in lines:
         screen.show(line)
     return report
 
@@ -102,8 +108,10 @@ def _outputs(out: Path | None) -> dict[str, Path]:
     paths = {kind: base.with_name(f"{base.name}.{kind}") for kind in ("json", "html")}
     try:
         for path in paths.values():
-            with path.open("a", encoding="utf-8"):
-                pass
+            with path.open("a", encoding="utf-8") as file:
+                new = not file.tell()
+            if new:
+                path.unlink()
     except OSError as error:
         raise UserError(f"Cannot write {path} ({error.strerror}): name another file with -o.") from None
     return paths
@@ -120,9 +128,10 @@ def _write(
     notes = [
         "Each score is computed for the lift, for the untouched render and, where there is one, for the reference, by "
         "the same code; docs/measures.md defines them.",
+        *report["not_scored"],
     ]
     curves = {video: {k: [_rounded(v) for v in c] for k, c in each.items()} for video, each in scorer.curves.items()}
-    page = report_page(scorer, album, found, facts, notes, report["first_frame"])
+    page = report_page(scorer, album, found, facts, notes)
     try:
         out["json"].write_text(json.dumps({**report, "curves": curves}, indent=2, default=str) + "\n", encoding="utf-8")
         out["html"].write_text(page, encoding="utf-8")

@@ -11,11 +11,11 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 6, 12, 22
 
 
 def line_chart(
-    curves: Mapping[str, Sequence[float]], marks: Sequence[int] = (), unit: str = "", label: str = ""
+    curves: Mapping[str, Sequence[float]], marks: Sequence[int] = (), unit: str = "", label: str = "", first: int = 0
 ) -> str:
     """An SVG of several curves over the same frames; each gets the CSS class `curve NAME`. nan leaves a gap.
 
-    marks: frames that are marked by an upright line.
+    first: the number of the first frame; marks: numbers of frames that are marked by an upright line.
     """
     known = [value for curve in curves.values() for value in curve if math.isfinite(value)]
     count = max((len(curve) for curve in curves.values()), default=0)
@@ -38,12 +38,13 @@ def line_chart(
     last = count - 1
     for index in sorted({0, last // 2, last}):
         anchor = "start" if index == 0 else "end" if index == last else "middle"
-        parts.append(f'<text class="tick" x="{x(index):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{index}</text>')
-    for mark in marks:
         parts.append(
-            f'<line class="mark" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}">'
-            f"<title>frame {mark}</title></line>"
+            f'<text class="tick" x="{x(index):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{first + index}</text>'
         )
+    for mark in marks:
+        at = f"{x(mark - first):.1f}"
+        line = f'<line class="mark" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}">'
+        parts.append(f"{line}<title>frame {mark}</title></line>")
     for name, curve in curves.items():
         path, pen_down = [], False
         for index, value in enumerate(curve):

@@ -38,7 +38,7 @@ class Finding:
     """The score that tells it."""
     sentence: str
     frames: tuple[int, ...] = ()
-    """The frames that show it, counted from the clip's first; empty where all do."""
+    """The frames that show it, by the names that the scorer gives them; empty where all do."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"frames": list(self.frames)}
@@ -117,6 +117,7 @@ def _order(scorer: Scorer) -> Iterator[Finding]:
         found = [each for each in found if each.frame in restless]
     if not found:
         return
+    found = [Misplaced(each.frame + scorer.first_frame, each.distance) for each in found]
     frames = tuple(each.frame for each in found)
     yield Finding("order", "frame_order", _order_sentence(found, scorer.count), frames)
 
@@ -185,11 +186,11 @@ def _colors(scorer: Scorer, lifted: Scores, render: Scores, reference: Scores | 
         yield Finding(
             "colour", "color_jump",
             f"Colours jump from frame to frame, by {_percent(lifted.color_jump, 1)} of their range on average.",
-            tuple(_largest(curve, 4)),
+            tuple(scorer.first_frame + place for place in _largest(curve, 4)),
         )  # fmt: skip
         return
     beyond = curve - np.nan_to_num(np.array(scorer.curves[REFERENCE if reference else RENDER]["color_jump"]))
-    jumps = np.flatnonzero(beyond > max(0.012, 5 * float(np.nanmedian(np.abs(beyond)))))
+    jumps = scorer.first_frame + np.flatnonzero(beyond > max(0.012, 5 * float(np.nanmedian(np.abs(beyond)))))
     if len(jumps):
         gaps = set(np.diff(jumps).tolist())
         every = f", every {gaps.pop()} frames, as windows do" if len(jumps) > 2 and len(gaps) == 1 else ""
@@ -224,10 +225,12 @@ def _identity(scorer: Scorer, reference: Scores | None) -> Iterator[Finding]:
     found = []
     for number, track in scorer.identity.tracks.items():
         if track.jump > sudden:
-            what = f"its colour changes at frame {track.jump_frame} and stays"
-            found.append((track.jump, number, what, track.jump_frame))
+            frame = scorer.first_frame + track.jump_frame
+            found.append((track.jump, number, f"its colour changes at frame {frame} and stays", frame))
         elif track.turned > slow:
-            found.append((track.turned, number, "its colour turns over the clip", scorer.count - 1))
+            found.append(
+                (track.turned, number, "its colour turns over the clip", scorer.first_frame + scorer.count - 1)
+            )
     # Where many things change at once it is the picture that changes.
     at = Counter(frame for *_, frame in found)
     found = sorted((each for each in found if at[each[3]] <= 3), reverse=True)

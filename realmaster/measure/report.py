@@ -47,11 +47,9 @@ def report_page(
     found: Sequence[Finding],
     facts: Mapping[str, str],
     notes: Sequence[str] = (),
-    first_frame: int = 0,
 ) -> str:
-    """The page. facts: what was compared, name and value, for its head; notes: sentences for its end; first_frame:
-    what the clip's first frame is called in its take."""
-    scores = scorer.result()
+    """The page. facts: what was compared, name and value, for its head; notes: sentences for its end."""
+    scores, first_frame = scorer.result(), scorer.first_frame
     known = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts.items())
     body = [
         f'<header><h1>What a lift is worth</h1><p class="facts">{known}</p></header>',
@@ -148,7 +146,7 @@ def _curves(scorer: Scorer, found: Sequence[Finding]) -> str:
         curves = {video: curve for video, curve in curves.items() if np.isfinite(curve).any()}
         marks = sorted({frame for finding in found for frame in finding.frames})[:40]
         unit = MEASURES[key].unit if key in MEASURES else ""
-        chart = line_chart(curves, marks, unit, f"{name}, frame by frame")
+        chart = line_chart(curves, marks, unit, f"{name}, frame by frame", scorer.first_frame)
         cards.append(f'<div class="card"><h3>{escape(name)}</h3>{chart}</div>')
     legend = "".join(
         f'<span><i style="border-color:var(--{video})"></i>{NAMES[video]}</span>' for video in scorer.curves

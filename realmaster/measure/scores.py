@@ -63,6 +63,7 @@ class Scores:
     displacement_x: float | None = _measure("  to the right", "structure", "zero", "", "px", 1)
     displacement_y: float | None = _measure("  downwards", "structure", "zero", "", "px", 1)
     frame_order: float | None = _measure("frames in their place", "structure", "higher", "1 is all")
+    dino_structure: float | None = _measure("DINO structure distance", "structure", "lower", "to the render", digits=2)
     warp_error: float | None = _measure("warp error", "time", "lower", "lower is steadier", digits=4)
     flicker_ratio: float | None = _measure("change over the render's", "time", "one", "1 changes as the render does")
     color_jump: float | None = _measure(
@@ -70,9 +71,13 @@ class Scores:
     )
     identity_color: float | None = _measure("colour of things", "identity", "lower", "spread over time", digits=4)
     identity_texture: float | None = _measure("texture of things", "identity", "lower", "spread over time")
+    faces: float | None = _measure("faces (ArcFace)", "identity", "higher", "cosine to the render's")
     psnr: float | None = _measure("PSNR to the reference", "realism", "higher", "higher is nearer", "dB", 1)
     ssim: float | None = _measure("SSIM to the reference", "realism", "higher", "higher is nearer")
     ms_ssim: float | None = _measure("MS-SSIM to the reference", "realism", "higher", "higher is nearer")
+    lpips: float | None = _measure("LPIPS to the reference", "realism", "lower", "lower is nearer")
+    cmmd: float | None = _measure("CMMD to the reference", "realism", "lower", "of frames as a set")
+    kid: float | None = _measure("KID to the reference", "realism", "lower", "of frames as a set", digits=4)
     detail_ratio: float | None = _measure("fine detail", "realism", "one", "over the reference's")
     detail_to_render: float | None = _measure("fine detail over render's", "realism", "none", "below 1 is softer")
     seams: float | None = _measure("patch seams", "realism", "lower", "excess gradient on a grid")
@@ -101,16 +106,20 @@ class Scorer:
     """Takes a clip frame by frame. Pictures are not kept: memory grows by a few hundred bytes a frame.
 
     seam_period: pixels between patch borders where the model's are known; else a grid is looked for.
+    learned: measures with trained weights, from `realmaster.measure.learned`.
+    first_frame: what the clip's first frame is called, for people; its place in a take.
     """
 
-    def __init__(self, seam_period: int | None = None) -> None:
+    def __init__(self, seam_period: int | None = None, learned: Sequence[Any] = (), first_frame: int = 0) -> None:
+        self.first_frame = first_frame
+        self._learned = learned
         self.curves: dict[str, dict[str, list[float]]] = {}
         """Video -> score -> its value at each frame, nan where there is none."""
         self.order, self.identity, self.seams, self.grade = FrameOrder(), Identity(), Seams(seam_period), Grade()
         self.displacement, self._likeness = Displacement(), Likeness()
         self._meters: list[Any] = [
             Structure(), Steadiness(), self._likeness, Detail(),
-            self.displacement, self.order, self.identity, self.seams, self.grade,
+            self.displacement, self.order, self.identity, self.seams, self.grade, *learned,
         ]  # fmt: skip
         self.last: Moment | None = None
         """The latest frame, as the measures see it."""
@@ -176,6 +185,7 @@ class Scorer:
         for summary in (
             self.displacement.summary(), self.order.summary(len(names)), self.identity.summary(),
             self._likeness.summary(), self.seams.summary(len(names)), self.grade.summary(),
+            *(each.summary(names) for each in self._learned),
         ):  # fmt: skip
             for score, values in summary.items():
                 for name, value in zip(names, values, strict=True):
