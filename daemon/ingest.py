@@ -504,7 +504,7 @@ class Ingest:
             return session.recorder.name
         session.problem, session.wanted = None, False
         try:
-            recorder = self._open_recorder(session, self.settings.record_bytes)
+            recorder = self._open_recorder(session)
         except UserError as error:
             session.problem = str(error)
             log.error("no take for %s: %s", session.title, error)
@@ -544,7 +544,7 @@ class Ingest:
         elif recorder.accepted == self.frames:
             self._stop_recording(session)
 
-    def _open_recorder(self, session: Session, max_bytes: int, replay: bool = False) -> Recorder:
+    def _open_recorder(self, session: Session, replay: bool = False) -> Recorder:
         hello = session.hello
         path = new_take_path(self.takes, hello.game or hello.engine)
         if self.name is not None and not (self.takes / self.name).exists():
@@ -573,7 +573,7 @@ class Ingest:
             if not replay:
                 self._post(functools.partial(self._on_frame_done, session, recorder, serial, committed))
 
-        recorder = Recorder(writer, max_bytes=max_bytes, on_frame=frame_done, on_close=closed)
+        recorder = Recorder(writer, on_frame=frame_done, on_close=closed)
         self._recorders.add(recorder)
         return recorder
 
@@ -624,8 +624,7 @@ class Ingest:
         encodings = session.ring.newest(seconds=math.inf if seconds is None else seconds)
         if not encodings:
             raise UserError("There is nothing to save yet: no frame has arrived.")
-        # They are compressed and in memory already, so all of them may wait for the disk.
-        recorder = self._open_recorder(session, sum(encoding.frame_bytes for encoding in encodings), replay=True)
+        recorder = self._open_recorder(session, replay=True)
         for encoding in encodings:
             recorder.put(encoding)
         recorder.close()

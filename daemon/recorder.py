@@ -45,10 +45,9 @@ class _Event:
 
 
 class Recorder:
-    """Writes frames to one take in a thread, holding at most `max_bytes` of frames that wait for the disk.
+    """Writes frames to one take in a thread. How many may wait for it is for others to decide, by `bytes`.
 
-    Frames are compressed elsewhere, side by side, and committed here in order; a frame counts with what it takes, which
-    is less once it is compressed. `on_frame(serial, committed)` is
+    Frames are compressed elsewhere, side by side, and committed here in order. `on_frame(serial, committed)` is
     called once for every frame that `put` accepted, in order; `on_close(report)` once at the end. Both come from the
     writing thread and must return at once.
     """
@@ -57,7 +56,6 @@ class Recorder:
         self,
         writer: TakeWriter,
         *,
-        max_bytes: int,
         on_frame: Callable[[int, bool], None],
         on_close: Callable[[TakeReport], None],
     ) -> None:
@@ -65,7 +63,6 @@ class Recorder:
         self.accepted = 0
         """Frames that `put` took."""
         self._writer = writer
-        self._max_bytes = max_bytes
         self._on_frame, self._on_close = on_frame, on_close
         self._waiting: deque[Encoding | _Channels | _Event] = deque()
         self._closing = False
@@ -80,15 +77,14 @@ class Recorder:
 
     @property
     def bytes(self) -> int:
-        """What the frames take that are not committed yet."""
+        """What the frames take that are not committed yet: those that are compressed less than they came with."""
         with self._changed:
             return sum(item.memory for item in self._waiting if isinstance(item, Encoding))
 
     def put(self, encoding: Encoding) -> bool:
-        """Hand over a frame; never waits. False when the take has ended or too many bytes wait for the disk."""
+        """Hand over a frame; never waits. False when the take has ended."""
         with self._changed:
-            waiting = self.bytes
-            if self._closing or (waiting and waiting + encoding.frame_bytes > self._max_bytes):
+            if self._closing:
                 return False
             self.accepted += 1
             self._waiting.append(encoding)

@@ -368,7 +368,7 @@ def test_a_full_disk_ends_a_session_that_is_there_to_be_recorded(start: Any) -> 
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(SenderError, match="disk is full"):
-            send(sender, 60, first=1)
+            send(sender, 10_000, first=1)  # it hears of it when it has sent some more
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         sender.close()
@@ -468,6 +468,17 @@ def test_a_slow_disk_makes_a_lossless_engine_wait(start: Any, slow_disk: None) -
         assert time.monotonic() - began > 18 * 0.03, "at most one frame is under way: nearly all are waited for"
     assert sender.stats.dropped == 0
     assert sender.goodbye is not None and sender.goodbye.recorded == 20
+
+
+def test_frames_that_grew_on_their_way_are_recorded(start: Any, slow_disk: None) -> None:
+    small = arrays(0)
+    large = {name: np.repeat(np.repeat(array, 4, axis=0), 4, axis=1) for name, array in small.items()}
+    running = start(auto_record=True, settings=Settings(record_bytes=5 * sum(a.nbytes for a in small.values())))
+    with engine(running.endpoint) as sender:
+        for serial, images in enumerate([small, *[large] * 8]):  # credits were given for small ones
+            sender.send(CAMERA, images, time=serial / 24)
+    assert sender.goodbye is not None and sender.goodbye.recorded == 9
+    assert len(running.take(str(sender.goodbye.take))) == 9
 
 
 def test_an_acknowledged_frame_is_on_disk(start: Any) -> None:

@@ -61,7 +61,7 @@ def test_credits_leave_room_for_what_waits_for_the_disk(tmp_path: Path) -> None:
     gate, closed = threading.Event(), threading.Event()
     writer = TakeWriter(tmp_path / "t", conventions=Conventions(), descriptors=[COLOR], engine="test")
     s = session(live_window=2, record_credits=5, record_bytes=3 * FRAME_BYTES)
-    s.recorder = Recorder(writer, max_bytes=10**6, on_frame=lambda *_: None, on_close=lambda report: closed.set())
+    s.recorder = Recorder(writer, on_frame=lambda *_: None, on_close=lambda report: closed.set())
     assert s.free_credits == 3 and s.describe(0.0)["recording"] == "t"
     with ThreadPoolExecutor(1) as encoders:
         encoders.submit(gate.wait, 60)
