@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realmaster.commands.options import CommandError, Interrupted, add_command, count, writable_folder
+from realmaster.commands.options import CommandError, Interrupted, add_command, count
 
 if TYPE_CHECKING:
     from realmaster.progress import Screen
@@ -39,7 +39,6 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
-    writable_folder(args.out.parent, "the adapter")
     with screen.step("reading the dataset"):
         from realmaster.train.dataset import DatasetError
         from realmaster.train.loop import Report, Stopped

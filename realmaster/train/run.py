@@ -19,6 +19,7 @@ from datetime import timedelta
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -99,8 +100,8 @@ class Training:
         plan = settings.validation
         self.shown = (self.held_out or self.pairs)[: plan.clips if plan.every else 0]
         """Pairs that previews are made of: those held out, or, of a small dataset, some that are trained on."""
-        self._claim(resume)
         self.accelerator = self._accelerator()
+        self._claim(resume)
         self.family: Family
         self.samples: list[Sample] = []
 
@@ -254,9 +255,17 @@ class Training:
             )
         if kept is not None and kept["model"] != self.model:
             raise TrainError(f"The training in {self.out} was begun with --model {kept['model']}: go on with that.")
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.out / RUN, (json.dumps(said, indent=2) + "\n").encode())
-        write_atomically(self.out / SETTINGS, to_toml(self.settings.model_dump(mode="json")).encode())
+        self.accelerator.wait_for_everyone()  # all have looked before one writes
+        if self.accelerator.is_main_process:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.out / RUN, (json.dumps(said, indent=2) + "\n").encode())
+                write_atomically(self.out / SETTINGS, to_toml(self.settings.model_dump(mode="json")).encode())
+            except OSError as error:
+                raise TrainError(
+                    f"{self.out} cannot be written ({error.strerror}): choose a folder that you may write to with -o."
+                ) from error
+        self.accelerator.wait_for_everyone()
 
     def _accelerator(self) -> Accelerator:
         precision = self.settings.precision
@@ -267,6 +276,7 @@ class Training:
             trackers = ("tensorboard",) if find_spec("tensorboard") else ()
         try:
             return Accelerator(
+                cpu=not torch.cuda.is_available(),  # as lifters choose; without it, processes would not find together
                 mixed_precision="no" if precision == "fp32" else "bf16",
                 log_with=list(trackers) or None,
                 project_config=ProjectConfiguration(str(self.out), logging_dir=str(self.out / "logs")),
@@ -407,8 +417,7 @@ def latents_folder(dataset: Path, out: Path) -> Path:
     folder = dataset / ".latents"
     try:
         folder.mkdir(exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-        return folder
+        with TemporaryFile(dir=folder):
+            return folder
     except OSError:
         return out / "latents"
