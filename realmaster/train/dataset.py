@@ -3,7 +3,7 @@
 A dataset is a folder: `pairs.jsonl` with a line for every pair (`id`, `render`, `target`, `cues`, `caption`, `scores`,
 `provenance`), and the videos that it names, by paths relative to the folder. Render, target and cues of a pair have
 the same number of frames and the same size. A caption is a string, or the path of a text file in the folder; a pair
-without the field has the one of `captions/ID.txt`, if that is there.
+without the field has the one beside its target (`target/ID.txt`, as other trainers have it), if that is there.
 Works on files; knows no model.
 """
 
@@ -143,9 +143,7 @@ def _read_pair(
             if video.size != target.size:
                 faults.append(f"pair {name}: {what} is {video.size}, its target {target.size}")
     try:
-        beside = f"captions/{name}.txt"
-        said = row.get("caption", beside if (folder / beside).is_file() else None)
-        words = _caption(folder, said, caption)
+        words = _caption(folder, row.get("caption"), _beside(folder, row.get("target")), caption)
     except _Fault as fault:
         faults.append(f"pair {name}: caption {fault}")
     if faults:
@@ -195,18 +193,29 @@ def _probe(path: Path) -> Video:
     return video
 
 
-def _caption(folder: Path, named: Any, instead: str | None) -> str:
-    """The words of a pair: what `pairs.jsonl` says, or what the text file that it names says."""
-    if named is not None and not isinstance(named, str):
+def _beside(folder: Path, target: Any) -> str | None:
+    """The text file beside a target, if there is one."""
+    if not isinstance(target, str):
+        return None
+    named = str(PurePosixPath(target).with_suffix(".txt"))
+    return named if (folder / named).is_file() else None
+
+
+def _caption(folder: Path, said: Any, beside: str | None, instead: str | None) -> str:
+    """The words of a pair: what `pairs.jsonl` says, or what the text file says that it names or that is `beside`."""
+    if said is not None and not isinstance(said, str):
         raise _Fault("is not a text")
-    words = (named or "").strip()
-    if words.endswith(".txt") and "\n" not in words and " " not in words:
+    words = (said or "").strip()
+    named = words if words.endswith(".txt") and not {" ", "\n"} & set(words) else beside
+    if named is not None:
         try:
-            words = _inside(folder, words).read_text(encoding="utf-8").strip()
+            written = _inside(folder, named).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             raise _Fault(f"{named} cannot be read") from None
-        if not words:
+        if not written:
             raise _Fault(f"{named} is empty")
+        if named == words or not words:
+            return written
     if words or instead is None:
         return words
     if not instead:

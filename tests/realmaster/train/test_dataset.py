@@ -90,16 +90,16 @@ def test_a_cue_that_is_asked_for_must_be_there(copy: Path) -> None:
 
 def test_captions_come_from_the_row_a_file_or_the_settings(copy: Path) -> None:
     rows = read_rows(copy)
-    (copy / "captions").mkdir()
-    (copy / "captions/pair-001.txt").write_text("from its file\n")
+    (copy / "target/pair-001.txt").write_text("from its file\n")
+    (copy / "target/pair-000.txt").write_text("not asked\n")
     del rows[1]["caption"]
     rows[2]["caption"] = ""
     write_rows(copy, rows)
     captions = [pair.caption for pair in read_dataset(copy, caption="for all").pairs[:3]]
     assert captions == ["a street, number 0", "from its file", "for all"]
     assert read_dataset(copy, caption=None).pairs[2].caption == ""  # a model without words asks for none
-    (copy / "captions/pair-001.txt").write_text("")
-    with pytest.raises(DatasetError, match="captions/pair-001.txt is empty"):
+    (copy / "target/pair-000.txt").write_text("")  # not used, but nobody leaves one empty on purpose
+    with pytest.raises(DatasetError, match="pair pair-000: caption target/pair-000.txt is empty"):
         read_dataset(copy, caption="for all")
 
 
