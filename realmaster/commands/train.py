@@ -138,13 +138,16 @@ def _show(advice: Advice, training: Any, screen: Screen) -> None:
 
 
 def _scores_table(rows: list[dict[str, Any]]) -> Any:
+    """Scores of the last previews, those of the untouched render in brackets."""
     from rich.table import Table
 
-    table = Table(title="held-out clips", title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for name in rows[0]:
+    table = Table(title="clips as lifted now (untouched render)", title_justify="left", title_style="bold", box=None)
+    names = [name for name in rows[0] if f"{name} of render" in rows[0]]
+    for name in ("expert", "pair", *names):
         table.add_column(name)
     for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+        scores = [f"{row[name]:.3f} ({row[f'{name} of render']:.3f})" for name in names]
+        table.add_row(row["expert"], row["pair"], *scores)
     return table
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from realmaster.lift.memory import BYTES_A_WEIGHT, Weights
 from realmaster.lift.profiles import Profile
 from realmaster.train.batches import Sample
 from realmaster.train.dataset import Pair
@@ -78,7 +79,7 @@ def advise(
         epochs=settings.steps * settings.batch_size * settings.accumulate * processes / len(samples),
         trained=trained,
         memory={
-            "base": size_of(transformer) + size_of(family.pipeline.vae),
+            "base": size_of(transformer, family.lifter.plan.weights) + size_of(family.pipeline.vae),
             "adapter and optimizer": trained * (4 + 4 + states + (4 if settings.average else 0)),
             "activations": activations(transformer, tokens * settings.batch_size, settings.gradient_checkpointing),
         },
@@ -114,8 +115,10 @@ def adapter_size(transformer: nn.Module, targets: Sequence[str], rank: int) -> i
     )
 
 
-def size_of(module: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+def size_of(module: nn.Module, weights: Weights = "plain") -> int:
+    """Bytes of a module's weights, kept so."""
+    tensors = module.state_dict().values()
+    return sum(int(tensor.numel() * BYTES_A_WEIGHT.get(weights, tensor.element_size())) for tensor in tensors)
 
 
 def _of_data(pairs: Sequence[Pair], advice: Advice) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from realmaster.cli import main
@@ -83,23 +84,23 @@ def test_mistakes_are_one_sentence(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_are_one_with_the_doubled_batch(folders: tuple[Path, Path], plan: Path, tmp_path: Path) -> None:
     dataset, model = folders
+    plan.write_text(plan.read_text().replace("clips = 1", "clips = 0"))
     halved = tmp_path / "halved.toml"
     halved.write_text(plan.read_text().replace("batch_size = 2", "batch_size = 1"))
-    for name, settings, start in (
-        ("one", plan, []),
-        ("two", halved, ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]),
-    ):
-        command = ["-m", "realmaster", "train", dataset, "-o", tmp_path / name, "--model", model, "--steps", "4"]
-        subprocess.run(
-            [sys.executable, *start, *command, "--settings", settings, "--json"],
-            cwd=ROOT, check=True, timeout=280, capture_output=True,
-        )  # fmt: skip
+    command = ["train", str(dataset), "--model", str(model), "--steps", "4"]
+    assert main([*command, "-o", str(tmp_path / "one"), "--settings", str(plan)]) == 0
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "realmaster"]
+    subprocess.run(
+        [*start, *command, "-o", str(tmp_path / "two"), "--settings", str(halved)], cwd=ROOT, check=True, timeout=800
+    )
     losses = [
         [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     ]
     assert len(losses[0]) == 4 and losses[1] == pytest.approx(losses[0], rel=1e-5)
     one, two = (load_file(tmp_path / name / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
-    assert all(two[key] == pytest.approx(tensor, abs=1e-5) for key, tensor in one.items())
+    for key, tensor in one.items():
+        torch.testing.assert_close(two[key], tensor, rtol=1e-4, atol=1e-5)
