@@ -510,7 +510,7 @@ def print_recording(row: dict[str, Any]) -> None:
     print(
         f"\n{row['size']} at {row['fps']:g} frames per second for {row['seconds']:g} s, live, over {row['transport']}\n"
         f"  {row['sent']} sent, {row['recorded']} recorded, {row['dropped']} dropped"
-        + (f" (at {', '.join(map(str, dict.fromkeys(row['dropped_at_s'])))} s)" if row["dropped"] else "")
+        + (f" (the first at {', '.join(map(str, row['dropped_at_s'][:8]))} s)" if row["dropped"] else "")
         + (f", {row['late']} times the engine itself was late" if row["late"] else "")
         + f"\n  engine: {row['render_thread_ms']:.2f} ms CPU of the render thread a frame; "
         f"send() takes {row['send_ms_p50']:.1f} ms, 99% {row['send_ms_p99']:.1f} ms\n"
