@@ -1,0 +1,154 @@
+"""The miniature study: lifts of streets that no training has seen, against the truth that the engine can shade.
+
+    python benchmarks/study.py embedded mine=runs/my-lora --seeds 10000500:10000506 -o study.md
+
+Each argument is a lift: a profile, a folder or a profile file of `realmaster lift --model`, with a name of its own
+before `=`. The untouched render and the reference itself are rows too. Prints a table in markdown and, with -o, writes
+it, with every clip's scores beside it as JSON. From Python, `study` takes any functions from a clip to its video, for
+systems that are no profile (a still editor, a propagation between anchors).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from capture.frame import Channel, Frame
+from engine_bridges.city.bridge import channels, descriptors
+from engine_bridges.city.clips import HELD_OUT
+from engine_bridges.city.scene import City
+from realmaster.measure import Scorer
+
+RENDER, TRUTH = "untouched render", "reference"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A piece of a street: what the engine sent, and its reference shading, uint8 [T, H, W, 3]."""
+
+    seed: int
+    frames: list[Frame]
+    reference: np.ndarray
+
+    @property
+    def color(self) -> np.ndarray:
+        """uint8 [T, H, W, 3]: the render."""
+        return np.stack([frame.color for frame in self.frames])
+
+
+System = Callable[[Clip], np.ndarray]
+"""From a clip to its lift, uint8 [T, H, W, 3]. It must not look at the reference, unless it is meant as a bound."""
+
+COLUMNS: Mapping[str, tuple[str, int]] = {
+    "psnr": ("PSNR dB", 2),
+    "ssim": ("SSIM", 3),
+    "detail_ratio": ("fine detail / truth's", 2),
+    "seams": ("seams", 3),
+    "flicker_ratio": ("change / render's", 2),
+    "warp_error": ("warp error", 4),
+    "depth_edges_to_reference": ("depth edges / truth's", 3),
+    "psnr_late": ("PSNR of what appears later", 2),
+    "psnr_rest": ("PSNR of all else", 2),
+    "drift_psnr": ("drift dB", 2),
+}
+"""Score -> heading, digits."""
+
+
+def held_out_clip(seed: int, size: tuple[int, int], frames: int, first: int = 0) -> Clip:
+    """A clip of a street from its seed on; `size` is (width, height). ValueError for a street that training may see."""
+    if seed < HELD_OUT:
+        raise ValueError(f"street {seed} is not held out: seeds from {HELD_OUT} on are")
+    city, about = City(seed, size), {each.name: each for each in descriptors(size)}
+    engine, truth = [], []
+    for index in range(first, first + frames):
+        made = city.frame(index)
+        data = {name: Channel(about[name], array, index) for name, array in channels(made).items()}
+        engine.append(Frame(index - first, index, made.time, made.camera, data, entities=made.entities))
+        truth.append(city.reference(index))
+    return Clip(seed, engine, np.stack(truth))
+
+
+def lift_of(model: str, seed: int = 0, steps: int | None = None) -> System:
+    """The system that `realmaster lift --model MODEL` is: windows, overlap and all."""
+    from realmaster import load_lifter
+    from realmaster.lift.cues import draw_cue
+    from realmaster.lift.windows import lift_long
+
+    lifter = load_lifter(model)
+
+    def system(clip: Clip) -> np.ndarray:
+        cues = (draw_cue(frame, lifter.cue) for frame in clip.frames)
+        return np.stack(list(lift_long(lifter, cues, seed=seed, steps=steps)))
+
+    return system
+
+
+def study(systems: Mapping[str, System], clips: Sequence[Clip]) -> dict[str, list[dict[str, float | None]]]:
+    """System -> the scores of its lift of each clip; the render and the reference are systems as well."""
+    all_systems: dict[str, System] = {RENDER: lambda clip: clip.color, **systems, TRUTH: lambda clip: clip.reference}
+    results: dict[str, list[dict[str, float | None]]] = {name: [] for name in all_systems}
+    for clip in clips:
+        for name, system in all_systems.items():
+            started, scorer = time.monotonic(), Scorer()
+            video = system(clip)
+            seconds = time.monotonic() - started
+            for frame, picture, truth in zip(clip.frames, video, clip.reference, strict=True):
+                scorer.add(frame, picture, truth)
+            scores = scorer.result()["lifted"].to_dict()
+            results[name].append({**scores, "seed": clip.seed, "frames_per_second": round(len(video) / seconds, 2)})
+            print(f"street {clip.seed}, {name}: {scores['psnr']:.2f} dB, {seconds:.1f} s", file=sys.stderr, flush=True)
+    return results
+
+
+def table(results: Mapping[str, Sequence[Mapping[str, float | None]]]) -> str:
+    """Means over the clips, in markdown; a system's mean is over the clips that have the score."""
+    lines = [
+        "| | " + " | ".join(heading for heading, _ in COLUMNS.values()) + " |",
+        "|---|" + "---:|" * len(COLUMNS),
+    ]
+    for name, clips in results.items():
+        cells = []
+        for score, (_, digits) in COLUMNS.items():
+            known = [clip[score] for clip in clips if clip[score] is not None]
+            own = name == TRUTH and score.startswith(("psnr", "ssim", "drift"))
+            cells.append("–" if own or not known else f"{np.mean(known):.{digits}f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lifts", nargs="*", default=["embedded"], metavar="[NAME=]MODEL")
+    parser.add_argument(
+        "--seeds", default=f"{HELD_OUT + 500}:{HELD_OUT + 504}", metavar="A:B", help="streets A to B - 1"
+    )
+    parser.add_argument("--size", default="256x144", metavar="WxH")
+    parser.add_argument("--frames", type=int, default=33)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE.md")
+    args = parser.parse_args()
+    a, b = (int(part) for part in args.seeds.split(":"))
+    width, height = (int(part) for part in args.size.split("x"))
+    systems = {}
+    for each in args.lifts:
+        name, _, model = each.rpartition("=")
+        systems[name or model] = lift_of(model, steps=args.steps)
+    clips = [held_out_clip(seed, (width, height), args.frames) for seed in range(a, b)]
+    results = study(systems, clips)
+    heading = f"{b - a} streets from seed {a}, {args.frames} frames of {args.size}, against the reference shading.\n"
+    print(heading)
+    print(table(results))
+    if args.out:
+        args.out.write_text(f"{heading}\n{table(results)}\n", encoding="utf-8")
+        args.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
