@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture.errors import UserError
-from realmaster.commands import takes_edit, takes_estimate, takes_export, takes_import, takes_pack, takes_show
+from realmaster.commands import (
+    takes_caption,
+    takes_edit,
+    takes_estimate,
+    takes_export,
+    takes_import,
+    takes_pack,
+    takes_show,
+)
 from realmaster.commands.options import CommandError, add_command, add_take_command, add_takes_folder, takes_folder
 
 if TYPE_CHECKING:
     from realmaster.progress import Screen
 
-ACTIONS = (takes_show, takes_export, takes_import, takes_estimate, takes_edit, takes_pack)
+ACTIONS = (takes_show, takes_export, takes_import, takes_estimate, takes_caption, takes_edit, takes_pack)
 """Modules whose `add(actions)` declares one or more actions of `realmaster takes`."""
 
 _STATES = {"closed": "[green]closed[/]", "open": "[yellow]open[/]", "recording": "[red]recording[/]"}

@@ -16,6 +16,7 @@ from torch.nn import functional
 from realmaster.lift.lifter import LiftError, Progress
 from realmaster.lift.memory import Mode
 from realmaster.lift.pipeline_lifter import ModelClip, PipelineLifter, counting_steps
+from realmaster.lift.pipelines import quiet
 from realmaster.lift.profiles import Profile, Sampling
 from realmaster.lift.prompts import Encoded
 from realmaster.lift.wan_in_context import WanInContextPipeline, WanReference
@@ -34,7 +35,8 @@ class WanLifter(PipelineLifter):
 
     def __init__(self, profile: Profile, device: str | None = None, memory: Mode = "auto") -> None:
         super().__init__(profile, device, memory)
-        self.pipeline.vae.to(torch.float32)  # its range suffers visibly in 16 bits
+        with quiet():
+            self.pipeline.vae.to(torch.float32)  # its range suffers visibly in 16 bits
 
     def adapt(self, profile: Profile) -> None:
         """See `PipelineLifter.adapt`."""
