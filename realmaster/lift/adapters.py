@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
+from realmaster.lift.libraries import first_line, from_hub, quiet
 from realmaster.lift.lifter import LiftError
 from realmaster.lift.profiles import Profile
 
@@ -32,29 +34,71 @@ def load_adapter(pipeline: Any, profile: Profile) -> int:
     """
     if profile.adapter is None or profile.adapter_weight == 0:  # the same to the bit
         return 1
+    adapter = local_adapter(profile.adapter)
     transformers = [pipeline.transformer, getattr(pipeline, "transformer_2", None)]
     factors = set()
     for place, transformer in enumerate(transformers):
         if transformer is None:
             continue
-        file = expert_file(Path(profile.adapter), EXPERTS[place])
+        file = expert_file(adapter, EXPERTS[place])
+        check_file(file)
         options: dict[str, Any] = {"load_into_transformer_2": True} if place else {}
         try:
-            pipeline.load_lora_weights(str(file or profile.adapter), adapter_name=NAME, use_safetensors=True, **options)
+            with quiet():
+                pipeline.load_lora_weights(str(file), adapter_name=NAME, use_safetensors=True, **options)
         except (OSError, SafetensorError) as error:
-            raise LiftError(f"The adapter {profile.adapter} does not load ({first_line(error)}).") from error
+            raise LiftError(f"The adapter {file} does not load ({first_line(error)}).") from error
         except (RuntimeError, ValueError, KeyError, AttributeError) as error:
-            raise LiftError(
-                f"The adapter {profile.adapter} was not made for {profile.base}: its layers do not fit."
-            ) from error
+            raise LiftError(_does_not_fit(file, profile)) from error
         if not getattr(transformer, "peft_config", None):
-            raise LiftError(f"The adapter {profile.adapter} has no layer for this model's transformer.")
+            raise LiftError(_does_not_fit(file, profile))
         transformer.set_adapters([NAME], [profile.adapter_weight])
-        if file is not None:
-            factors.add(reference_downscale(file))
+        factors.add(reference_downscale(file))
     if len(factors) > 1:
         raise LiftError(f"The two files of the adapter {profile.adapter} name different reference downscale factors.")
-    return factors.pop() if factors else 1
+    return factors.pop()
+
+
+def _does_not_fit(file: Path, profile: Profile) -> str:
+    with safe_open(file, framework="pt") as weights:
+        keys = list(weights.keys())
+    made_for = next((f", but for {name}" for mark, name in MARKS.items() if any(mark in key for key in keys)), "")
+    return f"The adapter {file} was not made for {profile.base}{made_for}: its layers do not fit."
+
+
+MARKS = {"transformer_blocks.": "LTX-2 or a model of another size", "blocks.": "Wan or a model of another size"}
+"""What a layer's name has in it -> whose it is."""
+
+
+def check_file(file: Path) -> None:
+    """Raises `LiftError` for a file that is no safetensors, or a layer whose two halves are of different ranks."""
+    if file.suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
+        raise LiftError(
+            f"The adapter {file} is a pickle, which can run anything when it is read: only safetensors are loaded; get "
+            "it in that form."
+        )
+    try:
+        with safe_open(file, framework="pt") as weights:
+            shapes = {key: weights.get_slice(key).get_shape() for key in weights.keys()}
+    except (OSError, SafetensorError) as error:
+        raise LiftError(f"The adapter {file} does not load ({first_line(error)}).") from error
+    for down, up in ((".lora_A.", ".lora_B."), (".lora_down.", ".lora_up.")):
+        for key, shape in shapes.items():
+            other = shapes.get(key.replace(down, up)) if down in key else None
+            if other is not None and shape[0] != other[1]:
+                layer = key.partition(down)[0]
+                raise LiftError(f"The adapter {file} has two ranks, {shape[0]} and {other[1]}, in its layer {layer}.")
+
+
+def local_adapter(reference: str) -> Path:
+    """The file or folder of an adapter: where it stands, or where the hub's files are kept once they are here. A hub
+    id may name its file: `owner/name:file.safetensors`. Raises `LiftError`."""
+    if Path(reference).exists():
+        return Path(reference)
+    repository, _, file = reference.partition(":")
+    with from_hub(f"The adapter {reference}"):
+        folder = Path(snapshot_download(repository, allow_patterns=file or "*.safetensors"))
+    return folder / file if file else folder
 
 
 @contextmanager
@@ -70,20 +114,21 @@ def without_adapter(pipeline: Any) -> Iterator[None]:
             part.enable_adapters()
 
 
-def expert_file(adapter: Path, expert: str) -> Path | None:
-    """The file of a local adapter that belongs to this expert; None for a hub id. Raises `LiftError`."""
-    if adapter.is_file():
-        return adapter
+def expert_file(adapter: Path, expert: str) -> Path:
+    """The file of an adapter that belongs to this expert. Raises `LiftError`."""
     if not adapter.is_dir():
-        return None
+        return adapter
     files = sorted(adapter.glob("*.safetensors"))
     if not files:
-        raise LiftError(f"The adapter {adapter} holds no safetensors file.")
+        raise LiftError(f"The adapter {adapter} holds no safetensors file, and nothing else is loaded.")
     marked = [file for file in files if expert in file.stem.lower()]
     common = [file for file in files if not any(mark in file.stem.lower() for mark in EXPERTS)]
     if len(marked or common) != 1:
         names = ", ".join(file.name for file in files)
-        raise LiftError(f"It is not clear which file of the adapter {adapter} to use ({names}): name one with --lora.")
+        raise LiftError(
+            f"It is not clear which file of the adapter {adapter} to use ({names}): name one with --lora (on the hub "
+            "owner/name:file.safetensors)."
+        )
     return (marked or common)[0]
 
 
@@ -107,8 +152,3 @@ def digest(adapter: str | None) -> str | None:
         with file.open("rb") as data:
             total.update(hashlib.file_digest(data, "sha256").digest())
     return total.hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    """What a library said, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

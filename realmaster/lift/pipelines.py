@@ -7,27 +7,24 @@ diffusers imports no other by name. Knows diffusers; nothing of pictures or of w
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, PipelineQuantizationConfig
-from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
 
-from realmaster.lift.adapters import first_line
+from realmaster.lift.libraries import first_line, from_hub, quiet
 from realmaster.lift.lifter import LiftError
 from realmaster.lift.memory import Plan, Quantisation
 from realmaster.lift.profiles import Profile
 
 TEXT_PARTS = ("text_encoder", "tokenizer")
 EXPERTS = ("transformer", "transformer_2")
-OFF_LINE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError)
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def local_folder(cls: type[DiffusionPipeline], profile: Profile) -> Path:
@@ -37,19 +34,8 @@ def local_folder(cls: type[DiffusionPipeline], profile: Profile) -> Path:
     """
     if Path(profile.base).is_dir():
         return Path(profile.base)
-    try:
-        with quiet():
-            return Path(cls.download(profile.base, use_safetensors=True))
-    except OFF_LINE as error:
-        raise LiftError(
-            f"The model {profile.base} of profile {profile.name} is not on this machine and the hub cannot be reached: "
-            "connect, or give a folder in diffusers layout."
-        ) from error
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise LiftError(
-            f"The model {profile.base} of profile {profile.name} cannot be had from the hub ({first_line(error)}): "
-            "see whether its licence must be agreed to there, or give a folder in diffusers layout."
-        ) from error
+    with from_hub(f"The model {profile.base} of profile {profile.name}"), quiet():
+        return Path(cls.download(profile.base, use_safetensors=True))
 
 
 def folder_here(profile: Profile) -> Path | None:
@@ -69,6 +55,9 @@ def load_pipeline(
     folder = local_folder(cls, profile)
     try:
         parts = parts_of(cls, folder)
+        for name, part in parts.items():
+            if part is not None and name not in without:
+                check_whole(folder / name)
         options: dict[str, Any] = {}
         if profile.quantise is not None:
             config = quantisation_config(profile.quantise, dtype)
@@ -80,13 +69,29 @@ def load_pipeline(
         }
         with quiet():
             pipeline = cls.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **absent, **options)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise LiftError(
             f"The model {profile.base} of profile {profile.name} does not load ({first_line(error)}); "
             "mend or replace it."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def check_whole(part: Path) -> None:
+    """Raises `LiftError` when a part of a model is not there, has not all its files, or is a pickle."""
+    if not part.is_dir():
+        raise LiftError(f"The model {part.parent} is not whole: its part {part.name} is missing; get it again.")
+    for index in part.glob("*.safetensors.index.json"):
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(file for file in files if not (part / file).is_file()):
+            raise LiftError(f"The model {part.parent} is not whole: {part.name}/{missing[0]} is missing; get it again.")
+    pickles = sorted(file for pattern in PICKLES for file in part.glob(pattern))
+    if pickles and not any(part.glob("*.safetensors")):
+        raise LiftError(
+            f"{pickles[0]} is a pickle, which can run anything when it is read: only safetensors are loaded; get the "
+            "model in that form."
+        )
 
 
 def load_encoder(cls: type[DiffusionPipeline], profile: Profile, dtype: torch.dtype) -> Any:
@@ -187,19 +192,3 @@ def speed_up(pipeline: Any, profile: Profile) -> None:
 def transformers(pipeline: Any) -> list[Any]:
     """The transformer of each expert."""
     return [part for name in EXPERTS if (part := getattr(pipeline, name, None)) is not None]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars and diffusers' remark that our codec is not the class it expected."""
-    level = diffusers_logging.get_verbosity()
-    barred = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    diffusers_logging.set_verbosity_error()
-    for library in barred:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(level)
-        for library in barred:
-            library.enable_progress_bar()

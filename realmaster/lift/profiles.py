@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
@@ -97,7 +98,7 @@ class Profile(BaseModel):
     licence: str = Field("", description="of base and adapter, in one line; shown before a lift")
     family: Family | None = Field(None, description="by default that of the base, where that is a folder")
     base: str = Field(description="folder in diffusers layout (relative to the profile) or a hub id")
-    adapter: str | None = Field(None, description="LoRA: a safetensors file, a folder, or a hub id")
+    adapter: str | None = Field(None, description="LoRA: a safetensors file, a folder, or a hub id (:file)")
     adapter_weight: float = Field(1.0, ge=0.0, le=2.0)
     prompt: str = Field("", description="prompt where the user gives none")
     negative_prompt: str = Field("", description="what guidance leads away from; without guidance it has no effect")
@@ -187,7 +188,9 @@ def check_paths(profile: Profile) -> None:
             "give a folder in diffusers layout or a hub id."
         )
     adapter = profile.adapter
-    if adapter is not None and (_is_path(adapter) or adapter.endswith(".safetensors")) and not Path(adapter).exists():
+    if adapter is None or Path(adapter).exists() or re.fullmatch(r"[\w.-]+/[\w.-]+:[\w./-]+\.safetensors", adapter):
+        return
+    if _is_path(adapter) or adapter.endswith(".safetensors"):
         raise LiftError(f"There is no adapter {adapter}: --lora takes a safetensors file, a folder, or a hub id.")
 
 

@@ -13,10 +13,10 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCM
 from torch import Tensor
 from torch.nn import functional
 
+from realmaster.lift.libraries import quiet
 from realmaster.lift.lifter import LiftError, Progress
 from realmaster.lift.memory import Mode
 from realmaster.lift.pipeline_lifter import ModelClip, PipelineLifter, counting_steps
-from realmaster.lift.pipelines import quiet
 from realmaster.lift.profiles import Profile, Sampling
 from realmaster.lift.prompts import Encoded
 from realmaster.lift.wan_in_context import WanInContextPipeline, WanReference
