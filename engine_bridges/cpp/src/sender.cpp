@@ -155,6 +155,8 @@ struct Sender::Impl {
     int wait_ms() const;
 
     // Under mutex_ where they say so.
+    // Without a free slot there is no credit either: waiting now is better than sending the pixels another way later.
+    bool room() const { return !free_.empty() && (!memory_ || memory_->has_free()); }
     void drop(Frame* frame);
     void recycle(Frame* frame);
     std::string frame_problem(const Frame& frame) const;
@@ -330,8 +332,6 @@ Frame* Sender::Impl::acquire(std::optional<std::uint64_t> serial) {
     const std::uint64_t number = serial.value_or(next_serial_);
     next_serial_ = number + 1;
     const auto over = [this] { return closing_ || done_ || !failure_.empty(); };
-    // Without a free slot there is no credit either: waiting now is better than sending the pixels another way later.
-    const auto room = [this] { return !free_.empty() && (!memory_ || memory_->has_free()); };
     if (mode_ == "lossless") freed_.wait(lock, [&] { return room() || over(); });
     const bool ready = mode_ == "lossless" || (number_ != 0 && credit_ > 0);
     if (over() || !ready || free_.empty()) {
@@ -902,6 +902,13 @@ bool Sender::connected() const {
     if (!impl_) return false;
     std::lock_guard lock(impl_->mutex_);
     return impl_->number_ != 0;
+}
+
+bool Sender::ready() const {
+    if (!impl_) return false;
+    std::lock_guard lock(impl_->mutex_);
+    const bool over = impl_->closing_ || impl_->done_ || !impl_->failure_.empty();
+    return !over && impl_->number_ != 0 && impl_->credit_ > 0 && impl_->room();
 }
 
 std::string Sender::failure() const {

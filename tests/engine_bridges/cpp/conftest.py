@@ -37,14 +37,12 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def windows(windows_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with realmaster_vectors and realmaster_stream, which are built for Windows and run by Wine."""
-    wine.wine()
-    folder = tmp_path_factory.mktemp("windows")
-    built = wine.build(SOURCE, folder / "build", "-DREALMASTER_TESTS=ON")
+    folder = tmp_path_factory.mktemp("windows_programs")
     variables = wine.environment()
     for name in ("realmaster_vectors", "realmaster_stream"):
-        wine.script(built / f"{name}.exe", folder / name, variables)
+        wine.script(windows_build / "cpp" / f"{name}.exe", folder / name, variables)
     return folder
 
 

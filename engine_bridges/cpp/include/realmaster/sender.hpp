@@ -215,6 +215,8 @@ public:
 
     /// Whether the daemon has welcomed the present session.
     bool connected() const;
+    /// Whether `acquire` would give a frame now, without waiting, and a daemon take it; asking drops nothing.
+    bool ready() const;
     /// The sentence that says why nothing will be sent any more; empty while there is hope.
     std::string failure() const;
     Statistics statistics() const;
