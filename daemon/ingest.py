@@ -418,6 +418,8 @@ class Ingest:
 
     def _on_bridge_event(self, session: Session, event: wire.Event) -> None:
         self._note(session, event.name, event.time, event.data)
+        if event.name == "notice":
+            session.notice(event.data)
         recording = session.recorder is not None
         name = event.name
         if name == "record_toggle":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,9 @@ from daemon.ring import Ring
 
 RATE_SECONDS = 2.0
 """Frames per second are counted over this long."""
+
+MOST_NOTICES = 8
+"""Sentences of a bridge that are shown at the same time."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Session:
     """Name of the present or last take."""
     problem: str | None = None
     """Why recording ended early."""
+    notices: dict[str, str] = field(default_factory=dict)
+    """What the bridge says is amiss: reason to sentence."""
     leaving: bool = False
     """The bridge said bye; the goodbye waits for the commits."""
     memory: Segment | None = None
@@ -155,6 +160,14 @@ class Session:
         self.arrivals.append(self.heard)
         self.last_serial, self.last_time = frame.serial, frame.time
 
+    def notice(self, data: Mapping[str, Any]) -> None:
+        """An event `notice` of the bridge: {reason, sentence}; without a sentence it is over."""
+        reason, sentence = data.get("reason"), data.get("sentence")
+        if isinstance(reason, str):
+            self.notices.pop(reason, None)
+            if isinstance(sentence, str) and len(self.notices) < MOST_NOTICES:
+                self.notices[reason] = sentence
+
     def describe(self, now: float) -> dict[str, Any]:
         """How the session goes, as plain values."""
         return {
@@ -172,6 +185,7 @@ class Session:
             "recorded": self.recorded,
             "recording": self.recorder.name if self.recorder is not None else None,
             "problem": self.problem,
+            "notices": list(self.notices.values()),
             "ring": {
                 "seconds": round(self.ring.span, 1),
                 "wanted": self.ring.seconds,

@@ -84,3 +84,16 @@ def test_counts() -> None:
     large = replace(COLOR, shape=(8, 6, 3))
     s.receive(Frame(0, 9, 0.5, None, {"color": Channel(large, np.zeros((8, 6, 3), np.uint8), 9)}))
     assert s.frame_bytes == 2 * FRAME_BYTES and s.last_time == 0.5
+
+
+def test_what_the_bridge_says_is_amiss_is_shown_until_it_is_over() -> None:
+    s = session()
+    s.notice({"reason": "msaa", "sentence": "MSAA is on."})
+    s.notice({"reason": "hdr", "sentence": "HDR is on."})
+    assert s.describe(0.0)["notices"] == ["MSAA is on.", "HDR is on."]
+    s.notice({"reason": "msaa", "sentence": None})
+    s.notice({"reason": 7, "sentence": "No reason."})
+    assert s.describe(0.0)["notices"] == ["HDR is on."]
+    for number in range(100):
+        s.notice({"reason": str(number), "sentence": "One of many."})
+    assert len(s.describe(0.0)["notices"]) < 20

@@ -36,8 +36,9 @@ const chosenSession = () =>
 function renderHealth(session) {
   byId("model").textContent = `Model ${state.model.name}${state.model.lora ? ` + ${state.model.lora}` : ""}`;
   byId("endpoint").textContent = state.endpoint;
-  byId("problem").hidden = !(state.problem || session?.problem || state.live.problem);
-  byId("problem").textContent = state.problem || session?.problem || state.live.problem || "";
+  const problem = state.problem || session?.problem || session?.notices.join(" ") || state.live.problem || "";
+  byId("problem").hidden = !problem;
+  byId("problem").textContent = problem;
   if (!session) {
     health("", "No engine connected");
     stage.clear("render");

@@ -140,11 +140,22 @@ void Delivery::push(Shot* shot) {
     news_.notify_one();
 }
 
+/// Under mutex_: queues an event that the daemon shows.
+void Delivery::notice(const std::string& reason, Value sentence) {
+    if (unsent_.size() < MOST_UNSENT) unsent_.push_back({"notice", {{"reason", Value(reason)}, {"sentence", std::move(sentence)}}});
+}
+
+/// What is amiss now, for whoever has not heard it.
+void Delivery::repeat_notices() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [reason, sentence] : told_) notice(reason, Value(sentence));
+}
+
 void Delivery::tell(const std::string& name, const std::string& sentence) {
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (!told_.insert(name).second) return;
-        if (unsent_.size() < MOST_UNSENT) unsent_.push_back({name, {{"sentence", Value(sentence)}}});
+        if (!told_.emplace(name, sentence).second) return;
+        notice(name, Value(sentence));
     }
     log_.line(sentence);
     news_.notify_one();
@@ -154,7 +165,7 @@ void Delivery::over(const std::string& name) {
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (told_.erase(name) == 0) return;
-        if (unsent_.size() < MOST_UNSENT) unsent_.push_back({name + "_over", {{"sentence", Value(nullptr)}}});
+        notice(name, Value(nullptr));
     }
     log_.line("That is over: " + name + ".");
     news_.notify_one();
@@ -194,7 +205,10 @@ void Delivery::run() {
 
 void Delivery::obey() {
     const auto to = sender();
-    if (!to->connected()) wishes.recording = false;
+    const bool connected = to->connected();
+    if (!connected) wishes.recording = false;
+    if (connected && !was_connected_) repeat_notices();
+    was_connected_ = connected;
     for (const Control& control : to->controls()) {
         const auto given = [&](const char* name) -> std::optional<bool> {
             for (const auto& [key, value] : control.args) {
@@ -202,7 +216,10 @@ void Delivery::obey() {
             }
             return std::nullopt;
         };
-        if (control.name == "record_start") wishes.recording = true;
+        if (control.name == "record_start") {
+            wishes.recording = true;
+            repeat_notices();  // for the take
+        }
         else if (control.name == "record_stop") wishes.recording = false;
         else if (control.name == "hide_hud") wishes.hide_hud = given("on").value_or(!wishes.hide_hud);
         else if (control.name == "pause") wishes.paused = given("on").value_or(!wishes.paused);

@@ -6,10 +6,10 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,6 +67,8 @@ private:
     void run();
     void connect();
     void obey();
+    void notice(const std::string& reason, Value sentence);
+    void repeat_notices();
     void speak();
     void deliver(Shot& shot);
     void fill(Shot& shot, const Match& match);
@@ -82,7 +84,7 @@ private:
     std::condition_variable news_;
     std::deque<Shot*> queue_;
     std::shared_ptr<Sender> sender_;  // replaced by the worker alone
-    std::set<std::string> told_;      // reasons that hold now
+    std::map<std::string, std::string> told_;  // what is amiss now: reason to sentence
     std::deque<std::pair<std::string, Map>> unsent_;  // events for a daemon that is not there yet
     bool started_ = false, ending_ = false;
     std::atomic<unsigned> wanted_targets_{0};
@@ -95,6 +97,7 @@ private:
     bool reversed_ = true;
     std::optional<std::array<double, 16>> last_pose_;
     int frames_ = 0;
+    bool was_connected_ = false;
 
     Thread thread_;
 };

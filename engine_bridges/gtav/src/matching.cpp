@@ -59,13 +59,15 @@ struct Distance {
 };
 
 Distance distance(const Rigid& matrix, const NativeCamera& camera, int roll_sign) {
+    const Vector away{matrix.place[0] - camera.x, matrix.place[1] - camera.y, matrix.place[2] - camera.z};
+    const double metres = std::sqrt(dot(away, away));
+    if (metres > NEAR_METRES) return {metres, 180};  // as most are
     const std::array<double, 16> pose = camera.pose(roll_sign);
     const Vector right{pose[0], pose[4], pose[8]}, forward{pose[1], pose[5], pose[9]}, up{pose[2], pose[6], pose[10]};
-    const Vector away{matrix.place[0] - camera.x, matrix.place[1] - camera.y, matrix.place[2] - camera.z};
     const Vector ahead{-matrix.back[0], -matrix.back[1], -matrix.back[2]};
     // The third axis points backwards in a right-handed view space, forwards in a left-handed one.
     const double along = std::min(degrees_between(ahead, forward), degrees_between(matrix.back, forward));
-    return {std::sqrt(dot(away, away)), std::max({degrees_between(matrix.right, right), degrees_between(matrix.up, up), along})};
+    return {metres, std::max({degrees_between(matrix.right, right), degrees_between(matrix.up, up), along})};
 }
 
 Matrix product(const Matrix& a, const Matrix& b) {

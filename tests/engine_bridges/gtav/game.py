@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,13 @@ class Recording:
         return Truth(self.folder / "truth.jsonl")
 
     def notes(self, name: str) -> list[dict[str, Any]]:
-        """Events of that name in the takes."""
-        return [event for take in self.takes for event in take.events if event["name"] == name]
+        """Data of the events of that name in the takes."""
+        return [event["data"] for take in self.takes for event in take.events if event["name"] == name]
+
+    @property
+    def notices(self) -> dict[str, str | None]:
+        """What the mod told the daemon: reason to its last sentence."""
+        return {note["reason"]: note["sentence"] for note in self.notes("notice")}
 
 
 class Game:
@@ -83,7 +88,6 @@ class Game:
         frames: int = 60,
         size: str = SIZE,
         auto_record: bool = True,
-        during: Callable[[Ingest, subprocess.Popen[str]], None] | None = None,
         timeout: float = 200,
     ) -> Recording:
         """Run the game for so many ticks beside an ingest that records."""
@@ -98,8 +102,6 @@ class Game:
             place = {"REALMASTER_ENDPOINT": ingest.endpoint, "REALMASTER_TOKEN": ingest.token}
             game = self.start("--frames", str(frames), *options, environment=place, size=size)
             try:
-                if during is not None:
-                    during(ingest, game)
                 printed, _ = game.communicate(timeout=timeout)
             finally:
                 game.kill()
