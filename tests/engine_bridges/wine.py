@@ -19,6 +19,7 @@ import engine_bridges
 TOOLCHAIN = Path(engine_bridges.__file__).parent / "gtav" / "mingw-w64.cmake"
 _COMPILER = "x86_64-w64-mingw32-g++-posix"
 _PLACES = ("/usr/bin/wine64", "/usr/lib/wine/wine64", "/opt/wine-stable/bin/wine64")
+_BUILD_SECONDS = 900
 _PREFIX_SECONDS = 240
 
 
@@ -37,7 +38,7 @@ def build(source: Path, folder: Path, *options: str, target: str = "all") -> Pat
          "-DCMAKE_EXE_LINKER_FLAGS=-static", *options],
         ["cmake", "--build", folder, "--parallel", "2", "--target", target],
     ):  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         assert "warning:" not in done.stdout + done.stderr, done.stderr
     return folder

@@ -26,7 +26,7 @@ from daemon.ingest import Ingest
 from ...capture.small_daemon import TOKEN, SmallDaemon
 from ...daemon.engines import until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(180, func_only=True)  # what is tested is built by the first test
 
 
 class Stream:

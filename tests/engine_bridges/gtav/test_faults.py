@@ -16,7 +16,7 @@ from tests.engine_bridges.gtav.game import Game, Recording
 from tests.engine_bridges.gtav.test_take import assert_right
 from tests.engine_bridges.gtav.truth import errors, shown
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
 
 SYSTEM = {
     "kernel32.dll", "msvcrt.dll", "ws2_32.dll", "advapi32.dll", "user32.dll", "d3d11.dll", "dxgi.dll", "ntdll.dll",

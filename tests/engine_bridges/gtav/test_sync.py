@@ -7,7 +7,7 @@ import pytest
 from capture.health import examine_take
 from tests.engine_bridges.gtav.game import Game
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
 
 PLANTED = {"color": "color_late", "depth": "depth_late", "pose": "pose_late"}
 

@@ -12,7 +12,7 @@ from capture.frame import Frame
 from tests.engine_bridges.gtav.game import Game, Recording
 from tests.engine_bridges.gtav.truth import STEP_SECONDS, Errors, errors, shown
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
 
 
 def assert_right(recording: Recording, *, least: int = 20, normals: bool = True) -> list[Frame]:
