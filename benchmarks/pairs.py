@@ -99,7 +99,7 @@ def noise(path: Path, frames: int) -> Take:
 
 
 def overhead(folder: Path) -> None:
-    take = street(folder / "take", 10 * FRAMES)
+    take = street(folder / "take", 6 * FRAMES)
     settings = load_settings()
     job = make_job(folder / "d", "embedded", "embedded", settings)
     Dataset(job.dataset).begin(job.about, resume=False)
@@ -131,7 +131,7 @@ def ray(folder: Path) -> None:
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     os.environ["OMP_NUM_THREADS"] = "1"
     node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
-    take = street(folder / "take", 12 * FRAMES)
+    take = street(folder / "take", 10 * FRAMES)
     seconds = {}
     for workers in (1, 2):
         cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})

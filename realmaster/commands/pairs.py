@@ -50,6 +50,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--frames", type=count, metavar="N", help="length of the clips (default: what the propagator "
                         "makes in one piece)")  # fmt: skip
     parser.add_argument("--most", type=count, metavar="N", help="at most so many clips, the most different ones")
+    parser.add_argument("--steps", type=count, metavar="N", help="sampling steps of both models (default: their own)")
+    parser.add_argument("--keep-all", action="store_true", help="turn neither anchors nor pairs down; their scores are "
+                        "noted all the same")  # fmt: skip
     parser.add_argument("--settings", type=Path, metavar="FILE", help="TOML with thresholds and all the rest")
     parser.add_argument("--workers", type=count, default=1, metavar="N", help="processes, each with its own models "
                         "(default: 1)")  # fmt: skip
@@ -146,9 +149,13 @@ def _cost_rows(cost: Mapping[str, Any]) -> dict[str, str]:
 
 def _settings(args: argparse.Namespace) -> Settings:
     """Those of the file, with what the command line says in their place."""
-    from realmaster.pairs.settings import load_settings
+    from realmaster.pairs.settings import keeping_all, load_settings, with_steps
 
     settings = load_settings(args.settings)
+    if args.steps:
+        settings = with_steps(settings, args.steps)
+    if args.keep_all:
+        settings = keeping_all(settings)
     clips = {name: value for name, value in (("frames", args.frames), ("most", args.most)) if value is not None}
     changes: dict[str, Any] = {"clips": settings.clips.model_copy(update=clips)}
     if args.prompt:

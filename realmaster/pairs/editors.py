@@ -84,7 +84,7 @@ class LifterEditor:
         self._lifter = load_lifter(entry.base, device=device)
 
     def edit(self, picture: np.ndarray, caption: str, seed: int, style: np.ndarray | None = None) -> np.ndarray:
-        return self._lifter.lift(picture[None], caption, seed)[0]
+        return self._lifter.lift(picture[None].copy(), caption, seed)[0]  # a take's pictures are read-only
 
 
 class PipelineEditor:

@@ -45,7 +45,8 @@ def load_propagator(name: str, settings: Settings, device: str | None = None) ->
     `module:attribute`, whatever that callable returns. Raises `LiftError`, `PairsError`."""
     if plugin := import_plugin(name):
         return plugin()
-    return LifterPropagator(load_lifter(_profile_name(name, settings), device=device))
+    lifter = load_lifter(_profile_name(name, settings), device=device)
+    return LifterPropagator(lifter, settings.propagation.steps or None)
 
 
 def propagator_profile(name: str, settings: Settings) -> Profile:
@@ -82,8 +83,8 @@ class LifterPropagator:
     """A `Propagator` on a lifter. Clips longer than its window are chained: each window goes on from the last frames
     of the one before, and ends in an anchor of its own, so that nothing drifts."""
 
-    def __init__(self, lifter: Lifter) -> None:
-        self.lifter = lifter
+    def __init__(self, lifter: Lifter, steps: int | None = None) -> None:
+        self.lifter, self._steps = lifter, steps
         self.rules, self.cue, self.references = lifter.rules, lifter.cue, lifter.references
 
     def propagate(
@@ -102,6 +103,7 @@ class LifterPropagator:
                 caption,
                 seed,
                 prefix=result[start:done].copy() if kept else None,
+                steps=self._steps,
                 anchors=ends,
                 references={cue: cues[cue][window] for cue in self.references if cue in cues},
             )

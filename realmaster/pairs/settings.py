@@ -51,6 +51,7 @@ class AnchorSettings(StructureSettings):
 
 class PropagationSettings(_Part):
     attempts: int = Field(ge=1, le=20)
+    steps: int = Field(ge=0)
 
 
 class FilterSettings(StructureSettings):
@@ -126,6 +127,26 @@ def load_settings(path: Path | None = None) -> Settings:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise PairsError(f"The settings {path} are wrong at {where}: {first['msg']}.") from error
+
+
+def with_steps(settings: Settings, steps: int) -> Settings:
+    """The same, with so many sampling steps for every editor and propagator."""
+    editors = {name: entry.model_copy(update={"steps": steps}) for name, entry in settings.editors.items()}
+    propagation = settings.propagation.model_copy(update={"steps": steps})
+    return settings.model_copy(update={"editors": editors, "propagation": propagation})
+
+
+def keeping_all(settings: Settings) -> Settings:
+    """The same, with thresholds that turn neither anchors nor pairs down."""
+    structure = {"depth_edges": 0.0, "edges_shared": -1.0, "offset": 1.0}
+    rest = {"frame_order": 0.0, "novelty": 0.0, "lag": 1_000_000}
+    rest |= dict.fromkeys(("flicker", "warp_error", "anchor_drift", "identity"), 1.0)
+    return settings.model_copy(
+        update={
+            "anchors": settings.anchors.model_copy(update=structure),
+            "filters": settings.filters.model_copy(update=structure | rest),
+        }
+    )
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

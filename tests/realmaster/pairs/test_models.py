@@ -20,7 +20,7 @@ from realmaster.pairs.editors import PipelineEditor, load_editor
 from realmaster.pairs.plan import make_job, make_plan
 from realmaster.pairs.propagators import LifterPropagator, anchor_places, load_propagator, match_ends
 from realmaster.pairs.run import make_pairs
-from realmaster.pairs.settings import PairsError, Settings, load_settings
+from realmaster.pairs.settings import PairsError, Settings, keeping_all, load_settings, with_steps
 from realmaster.pairs.stages import Worker
 from tests.realmaster.lift.tiny_ltx2 import save_tiny_ltx2
 from tests.realmaster.lift.tiny_wan import save_tiny_vace
@@ -33,17 +33,8 @@ STYLE = 255 - PICTURE
 
 def few_steps() -> Settings:
     """Random weights make no photographs: nothing is asked of what they make, and two steps are enough."""
-    loaded = load_settings()
-    lenient = {"depth_edges": 0.0, "edges_shared": -1.0, "offset": 1.0}
-    anything = {"lag": 9, "frame_order": 0.0, "flicker": 1.0, "warp_error": 1.0, "anchor_drift": 1.0, "identity": 1.0}
-    return loaded.model_copy(
-        update={
-            "editors": {name: entry.model_copy(update={"steps": 2}) for name, entry in loaded.editors.items()},
-            "anchors": loaded.anchors.model_copy(update=lenient),
-            "filters": loaded.filters.model_copy(update=lenient | anything),
-            "clips": loaded.clips.model_copy(update={"frames": 9, "most": 1}),
-        }
-    )
+    loaded = keeping_all(with_steps(load_settings(), 2))
+    return loaded.model_copy(update={"clips": loaded.clips.model_copy(update={"frames": 9, "most": 1})})
 
 
 @pytest.fixture(autouse=True)
@@ -160,9 +151,10 @@ def test_ltx2_is_given_the_anchors_as_keyframes_and_the_edges_as_reference(
     profile = tmp_path / "union.toml"
     base = save_tiny_ltx2(tmp_path / "ltx2")
     profile.write_text(f'family = "ltx2"\nbase = {json.dumps(str(base))}\ncue = "edges"\nwindow = 9\noverlap = 1\n'
-                       "[sampling]\nsteps = 1\n")  # fmt: skip
+                       "[sampling]\nsteps = 30\n")  # fmt: skip
     calls = spied(monkeypatch, LTX2InContextPipeline, "__call__")
     _, _, anchors = made(take, tmp_path / "d", profile)
+    assert calls[0]["num_inference_steps"] == 2
     reference = np.asarray(calls[0]["reference_conditions"][0].frames)
     edges = np.stack([draw_cue(frame, "edges") for frame in take]) / 255
     assert np.abs(reference[:, :64, :96] - edges).max() < 0.01
