@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectConfiguration
 
 from capture.files import write_atomically
 from realmaster import __version__
@@ -38,7 +38,7 @@ from realmaster.train.checkpoints import Checkpoints
 from realmaster.train.dataset import Dataset, Pair, read_dataset
 from realmaster.train.families.family import Expert, Family
 from realmaster.train.latents import LatentsCache
-from realmaster.train.loop import Log, Report, probe, train_expert, versions
+from realmaster.train.loop import NOISE_BANDS, Log, Report, probe, train_expert, versions
 from realmaster.train.output import Weights, write_adapter, write_card, write_profile, zero_weights
 from realmaster.train.settings import Settings, TrainError, load_settings, to_toml
 from realmaster.train.validation import keep_scores, lift_pairs, lifting_as
@@ -48,6 +48,9 @@ RUN, SETTINGS = "run.json", "settings.toml"
 FREE = {"steps", "checkpoints", "trackers", "gradient_checkpointing"}
 """Settings that may be others when a training is taken up again: they do not change what an update does. So may those
 of validation, but for the number of clips."""
+
+SPREAD = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
+"""Ways of Accelerate to spread a training over processes: each holds the whole frozen base."""
 
 LONG = timedelta(hours=6)
 """So long processes wait for the first one, which lifts previews alone."""
@@ -275,7 +278,7 @@ class Training:
         if trackers is None:
             trackers = ("tensorboard",) if find_spec("tensorboard") else ()
         try:
-            return Accelerator(
+            accelerator = Accelerator(
                 cpu=not torch.cuda.is_available(),  # as lifters choose; without it, processes would not find together
                 mixed_precision="no" if precision == "fp32" else "bf16",
                 log_with=list(trackers) or None,
@@ -284,6 +287,12 @@ class Training:
             )
         except ValueError as error:
             raise TrainError(f"Accelerate cannot be set up so ({error}): see trackers and precision.") from error
+        if accelerator.distributed_type not in SPREAD:
+            raise TrainError(
+                f"Training runs one whole model a process, not under {accelerator.distributed_type}: "
+                "configure Accelerate for plain data parallelism, and set quantise for small cards."
+            )
+        return accelerator
 
     def _trackers(self) -> None:
         plain = (str, int, float, bool)
@@ -294,7 +303,7 @@ class Training:
         mark = f"{report.expert}/" if len(self.experts) > 1 else ""
         values = {"loss": report.loss, "learning_rate": report.learning_rate, "grad_norm": report.grad_norm}
         for band, loss in report.bands.items():
-            values[f"loss at noise {band / 4:g} to {(band + 1) / 4:g}"] = loss
+            values[f"loss at noise {band / NOISE_BANDS:g} to {(band + 1) / NOISE_BANDS:g}"] = loss
         step = report.update + number * self.settings.steps
         self.accelerator.log({f"{mark}{name}": value for name, value in values.items()}, step=step)
 

@@ -8,6 +8,7 @@ has a file of its profile's name in `recipes/`; a user's file goes over that, th
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,8 +123,6 @@ class Settings(_Part):
         if plan.schedule == "linear":
             fall = 1 - 0.9 * done
         elif plan.schedule == "cosine":
-            import math
-
             fall = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done))
         return plan.learning_rate * rise * fall
 
@@ -137,8 +136,9 @@ def load_settings(
     """The defaults; over them the recipe of that name if one ships, `under`, the TOML file at `path`, and `overrides`
     (both nested, as in TOML). Raises `TrainError`."""
     values: dict[str, Any] = dict(under or {})
-    if recipe is not None and (shipped := RECIPES / f"{recipe}.toml").is_file():
-        values = tomllib.loads(shipped.read_text(encoding="utf-8"))
+    shipped = {path.stem: path for path in RECIPES.glob("*.toml")}
+    if recipe in shipped:
+        values = tomllib.loads(shipped[recipe].read_text(encoding="utf-8"))
     where = "the command line's settings"
     if path is not None:
         where = f"the settings {path}"

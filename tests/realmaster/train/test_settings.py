@@ -27,6 +27,13 @@ def test_files_and_the_command_line_go_over_them_table_by_table(tmp_path: Path) 
     assert (settings.adapter.rank, settings.adapter.dropout) == (16, 0.1)
 
 
+def test_a_model_may_have_a_recipe_of_its_own_but_no_path_is_one(tmp_path: Path) -> None:
+    assert load_settings(recipe="embedded").window == 1
+    assert load_settings(recipe="embedded", overrides={"window": 9}).window == 9
+    (tmp_path / "model.toml").write_text("steps = 7")
+    assert load_settings(recipe=str(tmp_path / "model")) == load_settings()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
