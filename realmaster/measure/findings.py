@@ -289,7 +289,7 @@ def _drift(lifted: Scores, render: Scores, reference: Scores | None, frames: int
                 f"first (the render's: {-(render.drift_psnr or 0.0):.1f} dB).",
             )  # fmt: skip
     # Without a reference the light of the scene may have changed, and a short clip shows too few colours to tell.
-    least = 0.015 if reference is not None else 0.06 if frames >= LONG else 1.0
+    least = 0.015 if reference is not None else 0.08 if frames >= LONG else 1.0
     if lifted.drift_color is not None and lifted.drift_color > least:
         yield Finding(
             "drift", "drift_color",

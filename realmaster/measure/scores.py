@@ -103,7 +103,7 @@ MEASURES: dict[str, Measure] = {each.name: each.metadata["measure"] for each in 
 
 
 class Scorer:
-    """Takes a clip frame by frame. Pictures are not kept: memory grows by a few hundred bytes a frame.
+    """Takes a clip frame by frame. Pictures are not kept: memory grows by a few kilobytes a frame.
 
     seam_period: pixels between patch borders where the model's are known; else a grid is looked for.
     learned: measures with trained weights, from `realmaster.measure.learned`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -79,8 +78,3 @@ def anchors(moment: Moment) -> Tensor:
     if edges is not None and int(edges.sum()) >= 60:
         return edges.float()
     return picture_edges(moment.steepness[1:2])[0].float()
-
-
-def mean_under(values: Tensor, mask: Tensor) -> Tensor:
-    """[P]: mean of `[P, H, W]` under a bool mask `[H, W]`; nan where it is empty."""
-    return values[:, mask].mean(1) if bool(mask.any()) else torch.full((len(values),), float("nan"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from realmaster.measure.moment import Moment
@@ -44,8 +43,3 @@ def warp_error(moment: Moment) -> Tensor | None:
     if moment.residual is None or moment.held is None:
         return None
     return moment.residual.abs().mean(1) * moment.held
-
-
-def flicker_ratio(frame_change: Tensor, render_frame_change: Tensor) -> Tensor:
-    """Change from frame to frame over that of the render: the practitioners' ratio of output to input."""
-    return torch.nanmean(frame_change) / torch.nanmean(render_frame_change).clamp_min(1e-9)
