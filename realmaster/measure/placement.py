@@ -112,7 +112,7 @@ class _Fit:
     """How much better one frame's pictures fit its own edges than those of the frames around it."""
 
     index: int
-    others: dict[int, Tensor] = field(default_factory=dict)
+    others: dict[int, list[float]] = field(default_factory=dict)
     """Frame distance -> [P]: steepness at edges that only this frame has, minus that at edges that only the other
     has."""
 
@@ -153,8 +153,9 @@ class FrameOrder:
             only_here, only_there = own & ~other_near, other_own & ~near
             if min(int(only_here.sum()), int(only_there.sum())) < self.FEWEST:
                 continue
-            fit.others[-distance] = _mean(moment.steepness, only_here) - _mean(moment.steepness, only_there)
-            other.others[distance] = _mean(other_steep, only_there) - _mean(other_steep, only_here)
+            # Plain numbers: small tensors that stay would keep the memory of large ones that go from being given back.
+            fit.others[-distance] = (_mean(moment.steepness, only_here) - _mean(moment.steepness, only_there)).tolist()
+            other.others[distance] = (_mean(other_steep, only_there) - _mean(other_steep, only_here)).tolist()
         self._fits.append(fit)
         thumbnails = F.adaptive_avg_pool2d(moment.steepness[:2], (18, 32))
         self._thumbnails.append(thumbnails.flatten(1).half())
@@ -166,7 +167,7 @@ class FrameOrder:
         return {
             fit.index: shares
             for fit in self._fits
-            if (shares := {d: float(v[picture] / v[1]) for d, v in fit.others.items() if float(v[1]) > 0.1})
+            if (shares := {d: v[picture] / v[1] for d, v in fit.others.items() if v[1] > 0.1})
         }
 
     def misplaced(self, picture: int = 0) -> list[Misplaced] | None:

@@ -6,6 +6,7 @@ Likeness wants a reference: the engine's own high-quality shading of the same fr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -200,7 +201,7 @@ class Grade:
     STRIDE = 3
 
     def __init__(self) -> None:
-        self.moments: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.moments: list[tuple[list[Any], list[Any], list[Any]]] = []
         """For each frame, means over pixels: x x^T [4, 4], x y^T [P, 4, 3], y^2 [P, 3], of x = (1, render colour) and
         y = the picture's colour."""
 
@@ -211,9 +212,9 @@ class Grade:
         count = x.shape[1]
         self.moments.append(
             (
-                (x @ x.T / count).numpy(),
-                (torch.einsum("an,pcn->pac", x, sampled) / count).numpy(),
-                sampled.square().mean(2).numpy(),
+                (x @ x.T / count).tolist(),
+                (torch.einsum("an,pcn->pac", x, sampled) / count).tolist(),
+                sampled.square().mean(2).tolist(),
             )
         )
         return {}
