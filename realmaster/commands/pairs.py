@@ -104,10 +104,16 @@ def _make(args: argparse.Namespace, settings: Settings, screen: Screen) -> dict[
         if licence:
             screen.say(f"licence: {licence}")
     dataset = Dataset(args.out)
+    is_new = not dataset.about
     if not args.dry_run:
         dataset.begin(job.about, args.resume)
-    with screen.step("reading the takes", unit="frames") as step:
-        plan = make_plan(list(takes.values()), job, args.seed, lambda done, total, name: step(done, total, name))
+    try:
+        with screen.step("reading the takes", unit="frames") as step:
+            plan = make_plan(list(takes.values()), job, args.seed, lambda done, total, name: step(done, total, name))
+    except BaseException:
+        if is_new and not args.dry_run:
+            dataset.abandon()
+        raise
     for note in plan.notes:
         screen.say(note)
     cost = estimate(plan, list(takes.values()), job)

@@ -22,6 +22,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ class Dataset:
         for folder in (self.records_folder, self.work):
             folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+
+    def abandon(self) -> None:
+        """Take the claim on a folder back in which nothing was made."""
+        (self.path / ABOUT).unlink(missing_ok=True)
+        for folder in (self.records_folder, self.work, self.path):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
     # -- one clip
 
