@@ -1,6 +1,6 @@
 """What the training loop costs beside its bare arithmetic.
 
-    python benchmarks/train.py [--model embedded] [--updates 40] [--pairs 10] [--size 320x192] [--frames 9]
+    python benchmarks/train.py [--model embedded] [--updates 30] [--pairs 5] [--size 160x96] [--frames 9]
 
 Trains an adapter on pairs of the embedded engine, and after every update does the same update bare: forward, backward,
 clipping and optimizer of a second copy of the model, on tensors that are there already. Both are timed in turn, so
@@ -46,10 +46,10 @@ def write_pairs(folder: Path, count: int, frames: int, size: tuple[int, int]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--updates", type=int, default=40)
-    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--updates", type=int, default=30)
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--frames", type=int, default=9)
-    parser.add_argument("--size", default="320x192")
+    parser.add_argument("--size", default="160x96")
     parser.add_argument("--batch-size", type=int, default=1)
     args = parser.parse_args()
     width, height = (int(part) for part in args.size.split("x"))

@@ -102,5 +102,5 @@ def test_two_processes_are_one_with_the_doubled_batch(folders: tuple[Path, Path]
     ]
     assert len(losses[0]) == 4 and losses[1] == pytest.approx(losses[0], rel=1e-5)
     one, two = (load_file(tmp_path / name / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
-    for key, tensor in one.items():
-        torch.testing.assert_close(two[key], tensor, rtol=1e-4, atol=1e-5)
+    for key, tensor in one.items():  # a tenth of an update: where a gradient is near zero, Adam makes much of its sign
+        torch.testing.assert_close(two[key], tensor, rtol=0, atol=1e-3)
