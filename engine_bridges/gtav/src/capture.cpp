@@ -122,6 +122,7 @@ void Capture::forget_device() {
     }
     ring_.reset();
     gbuffer_.begin();
+    hooks::restore();
     context_.reset();
     device_.reset();
 }

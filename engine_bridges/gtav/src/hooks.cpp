@@ -80,6 +80,11 @@ void put(void** where, void* what) {
     VirtualProtect(where, sizeof(void*), before, &before);
 }
 
+}  // namespace
+
+Inside::Inside() { ++inside; }
+Inside::~Inside() { --inside; }
+
 void restore() {
     for (Entry& entry : entries) {
         // Where somebody has hooked after us, his function calls ours; that cannot be undone from here.
@@ -88,11 +93,6 @@ void restore() {
     }
     table = nullptr;
 }
-
-}  // namespace
-
-Inside::Inside() { ++inside; }
-Inside::~Inside() { --inside; }
 
 std::string watch(ID3D11DeviceContext* context, Watcher* who, bool over_foreign) {
     void** const now = *reinterpret_cast<void***>(context);

@@ -27,6 +27,9 @@ namespace hooks {
 /// program that has hooked them and that is not passed over.
 std::string watch(ID3D11DeviceContext* context, Watcher* watcher, bool over_foreign);
 
+/// Puts the functions of the watched context back; while the context is still held, whose table it may be.
+void restore();
+
 /// Puts everything back, and waits until no thread is in our functions.
 void unwatch();
 
