@@ -1,7 +1,7 @@
-"""A closed-form video codec with LTX-2's causal layout, in the place where a pipeline expects its VAE.
+"""A closed-form picture codec in the place where a pipeline expects its video VAE.
 
-Principal components of space-time patches encode; their transpose and a small convolutional refiner decode. It is
-fitted in seconds on a CPU, which is why the embedded model uses it. It knows nothing of diffusion.
+Principal components of patches encode; their transpose and a small convolutional refiner decode. It is fitted in
+seconds on a CPU, which is why the embedded model uses it. It knows nothing of diffusion.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from torch.nn import functional
 
 
 class PatchCodec(ModelMixin, ConfigMixin):
-    """Encodes `[B, 3, F, H, W]` in [-1, 1] (F = patch_frames * k + 1; H, W multiples of patch_size) to latents
-    `[B, latent_channels, k + 1, H / patch_size, W / patch_size]` of about unit scale.
+    """Encodes `[B, 3, F, H, W]` in [-1, 1] (H, W multiples of patch_size) picture by picture to latents
+    `[B, latent_channels, F, H / patch_size, W / patch_size]` of root mean square `latent_rms`.
 
-    The first latent frame holds one picture (repeated to fill its patch), as LTX-2's causal encoder does, so a still
-    frame can be a condition. Latents are the patch's principal components, each divided by the square root of its
-    deviation: full whitening would make a flow model spend itself on components that nobody sees.
+    Latents are the patch's principal components, each divided by the square root of its deviation: full whitening
+    would make a flow model spend itself on components that nobody sees. They are larger than the noise they are mixed
+    with, so that what is left of the noise after a single step is small beside the picture.
     """
 
     @register_to_config
     def __init__(
         self,
-        latent_channels: int = 128,
-        patch_frames: int = 4,
+        latent_channels: int = 256,
         patch_size: int = 16,
-        refiner_channels: int = 32,
+        refiner_channels: int = 64,
+        latent_rms: float = 4.0,
         scaling_factor: float = 1.0,
         timestep_conditioning: bool = False,
     ) -> None:
         super().__init__()
-        dim = patch_frames * patch_size * patch_size * 3
+        dim = patch_size * patch_size * 3
         # Parameters rather than buffers: diffusers reads a model's dtype and device from its parameters.
         self.mean = nn.Parameter(torch.zeros(dim), requires_grad=False)
         self.components = nn.Parameter(torch.zeros(dim, latent_channels), requires_grad=False)
@@ -45,7 +45,7 @@ class PatchCodec(ModelMixin, ConfigMixin):
         self.register_buffer("latents_std", torch.ones(latent_channels))
         self.refiner = Refiner(refiner_channels)
         self.spatial_compression_ratio = patch_size
-        self.temporal_compression_ratio = patch_frames
+        self.temporal_compression_ratio = 1
 
     @torch.no_grad()
     def fit(self, patches: Tensor) -> Tensor:
@@ -59,41 +59,33 @@ class PatchCodec(ModelMixin, ConfigMixin):
         channels = self.config.latent_channels
         deviations = variances[-channels:].flip(0).clamp(min=1e-8).sqrt()
         scale = deviations.sqrt()
-        scale *= (deviations / scale).pow(2).mean().sqrt()  # unit mean square over all latents
+        scale *= (deviations / scale).pow(2).mean().sqrt() / self.config.latent_rms
         self.mean.copy_(mean)
         self.components.copy_(vectors[:, -channels:].flip(1))
         self.scale.copy_(scale)
         return deviations
 
     def patchify(self, video: Tensor) -> Tensor:
-        """`[B, 3, F, H, W]` -> `[B, f, h, w, D]`."""
-        t, p = self.config.patch_frames, self.config.patch_size
-        batch, _, frames, height, width = video.shape
-        if (frames - 1) % t or height % p or width % p:
-            raise ValueError(
-                f"PatchCodec needs {t}k+1 frames and sides that are multiples of {p}, got {frames} of {width}x{height}"
-            )
-        video = torch.cat([video[:, :, :1].expand(-1, -1, t - 1, -1, -1), video], dim=2)
-        patches = video.reshape(batch, 3, video.shape[2] // t, t, height // p, p, width // p, p)
-        return patches.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
+        """`[B, 3, F, H, W]` -> `[B, F, h, w, D]`."""
+        size = self.config.patch_size
+        height, width = video.shape[-2:]
+        if height % size or width % size:
+            raise ValueError(f"PatchCodec needs sides that are multiples of {size}, got {width}x{height}")
+        return functional.pixel_unshuffle(video.transpose(1, 2), size).movedim(2, -1)
 
     def unpatchify(self, patches: Tensor) -> Tensor:
-        """`[B, f, h, w, D]` -> `[B, 3, F, H, W]`; the first patch's repeated pictures are averaged to one."""
-        t, p = self.config.patch_frames, self.config.patch_size
-        batch, frames, height, width, _ = patches.shape
-        video = patches.reshape(batch, frames, height, width, t, p, p, 3).permute(0, 7, 1, 4, 2, 5, 3, 6)
-        video = video.reshape(batch, 3, frames * t, height * p, width * p)
-        return torch.cat([video[:, :, :t].mean(2, keepdim=True), video[:, :, t:]], dim=2)
+        """The inverse of `patchify`."""
+        return functional.pixel_shuffle(patches.movedim(-1, 2), self.config.patch_size).transpose(1, 2)
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
-        latents = ((self.patchify(x) - self.mean) @ self.components / self.scale).permute(0, 4, 1, 2, 3)
+        latents = ((self.patchify(x) - self.mean) @ self.components / self.scale).movedim(-1, 1)
         # The code is deterministic: a normal distribution of (numerically) no width.
         posterior = DiagonalGaussianDistribution(torch.cat([latents, torch.full_like(latents, -30.0)], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode_patches(self, z: Tensor) -> Tensor:
         """Latents to `[B, 3, F, H, W]` without the refiner: exact inverse of `encode` within the kept components."""
-        return self.unpatchify((z.permute(0, 2, 3, 4, 1) * self.scale) @ self.components.T + self.mean)
+        return self.unpatchify((z.movedim(1, -1) * self.scale) @ self.components.T + self.mean)
 
     def decode(
         self, z: Tensor, timestep: Tensor | None = None, return_dict: bool = True
@@ -105,24 +97,24 @@ class PatchCodec(ModelMixin, ConfigMixin):
 
 
 class Refiner(nn.Module):
-    """A small U-Net that takes away patch seams and sharpens edges; `[N, 3, H, W]` -> same, sides multiples of 8.
+    """A small U-Net that takes away patch seams and sharpens edges; `[N, 3, H, W]` -> same, sides multiples of 16.
 
-    Works at a half, a quarter and an eighth of the size: a patch is 16 pixels wide, so a seam is only seen from afar.
+    Works at a half down to a sixteenth of the size: a patch is 16 pixels wide, so a seam is only seen from afar.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        half, quarter, eighth = channels, 2 * channels, 3 * channels
-        self.enter = nn.Conv2d(12, half, 3, padding=1)
+        widths = [channels, channels * 3 // 2, channels * 2, channels * 2]
+        self.enter = nn.Conv2d(12, channels, 3, padding=1)
         self.down = nn.ModuleList(
-            [nn.Conv2d(half, quarter, 3, stride=2, padding=1), nn.Conv2d(quarter, eighth, 3, stride=2, padding=1)]
+            [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)]
         )
-        self.middle = nn.ModuleList([Residual(eighth), Residual(eighth)])
+        self.middle = nn.ModuleList([Residual(widths[-1]), Residual(widths[-1])])
         self.up = nn.ModuleList(
-            [nn.Conv2d(eighth, 4 * quarter, 3, padding=1), nn.Conv2d(quarter, 4 * half, 3, padding=1)]
+            [nn.Conv2d(b, 4 * a, 3, padding=1) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)]
         )
-        self.join = nn.ModuleList([Residual(quarter), Residual(half)])
-        self.leave = nn.Conv2d(half, 12, 3, padding=1)
+        self.join = nn.ModuleList([Residual(width) for width in widths[-2::-1]])
+        self.leave = nn.Conv2d(channels, 12, 3, padding=1)
         for parameter in self.leave.parameters():  # an untrained refiner changes nothing
             nn.init.zeros_(parameter)
 
@@ -140,11 +132,12 @@ class Refiner(nn.Module):
 
 
 class Residual(nn.Module):
-    """`x + convolution(silu(x))`."""
+    """`x + two convolutions of it`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.convolution(functional.silu(x))
+        return x + self.second(functional.silu(self.first(functional.silu(x))))

@@ -1,30 +1,31 @@
 """How the embedded model was made, from paired clips to the folder that ships. Run one stage after another:
 
-    python -m engine_bridges.city.clips clips --seeds 0:600          # render, reference and cue of the same frames
-    python -m realmaster.models.recipe codec   clips work            # fit the patch codec, encode every clip
-    python -m realmaster.models.recipe base    clips work --minutes 40
-    python -m realmaster.models.recipe adapter clips work --minutes 40
-    python -m realmaster.models.recipe refiner clips work --minutes 8
+    python -m engine_bridges.city.clips clips --seeds 0:400 --starts 40 --frames 5
+    python -m engine_bridges.city.clips clips --seeds 400:1800 --starts 12 130 --frames 1
+    python -m realmaster.models.recipe codec   clips work               # fit the patch codec
+    python -m realmaster.models.recipe base    clips work --minutes 15
+    python -m realmaster.models.recipe adapter clips work --minutes 45
     python -m realmaster.models.recipe pack    clips work realmaster/models/embedded
 
 base     learns what `reference` video looks like, in context: its reference tokens are a cue (geometry) or a degraded
-         copy of the target, never the render.
-adapter  a LoRA on the frozen base learns the in-context task itself: render tokens in, reference video out.
-refiner  the codec's decoder learns to take patch seams off what the model makes.
+         copy of the target, never the render. First and last frames may be given, so it fills in between anchors.
+adapter  a LoRA on the frozen base learns the in-context task itself: render tokens in, reference video out; and the
+         codec's decoder learns to take patch seams off. Trained on decoded pictures at the noise levels that few-step
+         sampling visits, so that one step suffices.
 
-Every stage saves as it goes and takes up where it was stopped. This file knows clips as arrays on disk, not the
-engine that drew them.
+`torchrun --nproc-per-node 2 -m realmaster.models.recipe ...` trains on two processes. Every stage saves as it goes and
+takes up where it was stopped. This file knows clips as arrays on disk, not the engine that drew them.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,15 +40,17 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from realmaster.models.constant_prompt import ConstantPrompt
 from realmaster.models.patch_codec import PatchCodec
+from realmaster.train.families.ltx2 import coordinates, pack, velocity
+from realmaster.train.flow import NoiseLevels, flow_loss, noised
 
 DOMAINS = ("render", "reference", "cue")  # as the clip files hold them: uint8 [3, F, H, W, 3]
-FPS = 24.0
 LORA = {
     "r": 64,
     "lora_alpha": 64,
@@ -56,12 +59,16 @@ LORA = {
 }
 
 
-def make_transformer() -> LTX2VideoTransformer3DModel:
-    """LTX-2's transformer, small: 6 layers of 8 heads x 32, 8.6 M parameters."""
-    heads, head_dim = 8, 32
-    return LTX2VideoTransformer3DModel(
-        in_channels=128,
-        out_channels=128,
+def make_transformer(channels: int) -> LTX2VideoTransformer3DModel:
+    """LTX-2's transformer, small: 6 layers of 8 heads x 32, 8.7 M parameters; begun so that it learns in minutes.
+
+    Queries and keys share a bias, which the rotary positions turn into attention to the same place and its
+    neighbours, in target and reference alike; gates are open.
+    """
+    heads, head_dim, patch = 8, 32, 16
+    transformer = LTX2VideoTransformer3DModel(
+        in_channels=channels,
+        out_channels=channels,
         num_attention_heads=heads,
         attention_head_dim=head_dim,
         cross_attention_dim=heads * head_dim,
@@ -74,348 +81,348 @@ def make_transformer() -> LTX2VideoTransformer3DModel:
         caption_channels=64,
         rope_type="split",
         rope_double_precision=False,
-        vae_scale_factors=(4, 16, 16),
+        vae_scale_factors=(1, patch, patch),
         base_height=256,
         base_width=256,
         pos_embed_max_pos=4,
     )
+    shift, scale, gate = (0, 3), (1, 4), (2, 5)  # rows of a block's modulation table
+    with torch.no_grad():
+        for block in transformer.transformer_blocks:
+            attention = block.attn1
+            bias = torch.randn(heads * head_dim)
+            for side in (attention.to_q, attention.to_k):
+                side.bias.copy_(bias)
+                side.weight.mul_(0.5)
+            block.scale_shift_table[[*shift, *scale]] = 0.0
+            block.scale_shift_table[list(gate)] = 1.0
+        transformer.scale_shift_table.zero_()
+        transformer.time_embed.linear.weight.mul_(0.3)
+    return transformer
 
 
-# ---- clips and latents
+# ---- clips
 
 
-def load_clip(path: Path) -> Tensor:
-    """One clip file as float `[3 domains, 3, F, H, W]` in [-1, 1], H padded with its last row to a multiple of 32."""
-    clip = torch.from_numpy(np.load(path)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    return pad_to_multiple(clip, 32)
+class Clips:
+    """Paired clips in memory, uint8 `[3 domains, F, 3, H, W]` each, H and W padded with the border to multiples of 32.
+
+    A few are kept apart, to watch by.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(folder.glob("*.npy"))
+        if len(paths) < 2:
+            raise SystemExit(f"There are no clips in {folder}: make some with python -m engine_bridges.city.clips.")
+        apart = min(8, len(paths) // 2)
+        clips = [self._load(path) for path in paths]
+        self.all = clips[:-apart]
+        self.videos = [clip for clip in self.all if clip.shape[1] > 1]
+        self.apart = torch.stack([as_video(clip[:, :1]) for clip in clips[-apart:]])
+        """Float `[N, 3 domains, 3, 1, H, W]` in [-1, 1]"""
+
+    @staticmethod
+    def _load(path: Path) -> Tensor:
+        clip = torch.from_numpy(np.load(path)).permute(0, 1, 4, 2, 3)
+        height, width = clip.shape[-2:]
+        padding = (0, -width % 32, 0, -height % 32)
+        return functional.pad(clip.flatten(0, 1), padding, mode="replicate").unflatten(0, clip.shape[:2])
+
+    def draw(self, count: int, frames: int) -> Tensor:
+        """Float `[count, 3 domains, 3, frames, H, W]` in [-1, 1], some mirrored."""
+        source = self.all if frames == 1 else self.videos
+        chosen = []
+        for index in torch.randint(len(source), (count,)):
+            clip = source[int(index)]
+            first = int(torch.randint(clip.shape[1] - frames + 1, ()))
+            clip = as_video(clip[:, first : first + frames])
+            chosen.append(mirrored(clip) if torch.rand(()) < 0.5 else clip)
+        return torch.stack(chosen)
 
 
-def pad_to_multiple(video: Tensor, multiple: int) -> Tensor:
-    """`[B, 3, F, H, W]` padded at the bottom and right by repeating the border."""
-    height, width = video.shape[-2:]
-    padded = functional.pad(video, (0, -width % multiple, 0, -height % multiple, 0, 0), mode="replicate")
-    return padded
+def as_video(clip: Tensor) -> Tensor:
+    """uint8 `[3 domains, F, 3, H, W]` -> float `[3 domains, 3, F, H, W]` in [-1, 1]."""
+    return clip.transpose(1, 2).float() / 127.5 - 1
 
 
 def mirrored(clip: Tensor) -> Tensor:
-    """The clip seen in a mirror. The cue's red is the normals' x, which changes sign."""
+    """The clip `[3 domains, 3, F, H, W]` seen in a mirror. The cue's red is the normals' x, which changes sign."""
     clip = clip.flip(-1).clone()
     clip[2, 0] *= -1
     return clip
 
 
-def degraded(video: Tensor, generator: torch.Generator) -> Tensor:
-    """`[3, F, H, W]` in [-1, 1] made cheap: blurred, posterised, recoloured at random. Without this the base would
-    never have seen a reference of another appearance than a cue's."""
-    random = torch.rand(8, generator=generator)
-    blurred = functional.avg_pool2d(video.transpose(0, 1), 5, stride=1, padding=2, count_include_pad=False)
-    levels = 3 + int(random[0] * 5)
-    flat = (((blurred + 1) / 2 * levels).round() / levels).clamp(0, 1).transpose(0, 1)
-    gamma, gain = 0.6 + 1.0 * random[1], 0.75 + 0.5 * random[2:5]
-    grey = flat.mean(0, keepdim=True)
-    saturation = 0.4 + 1.4 * random[5]
-    coloured = (grey + (flat - grey) * saturation).clamp(0, 1) ** gamma * gain[:, None, None, None]
-    return coloured.clamp(0, 1) * 2 - 1
+def degraded(video: Tensor) -> Tensor:
+    """`[B, 3, F, H, W]` in [-1, 1] made cheap: recoloured, flattened, blurred or posterised at random, each clip alike
+    throughout. Without this the base would never have seen a reference of another appearance than a cue's."""
+    count = len(video)
+
+    def random(low: float, high: float, channels: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand(count, channels, 1, 1, 1)
+
+    frames = video.transpose(1, 2).flatten(0, 1)
+    blurred = functional.avg_pool2d(frames, 9, stride=1, padding=4, count_include_pad=False)
+    blurred = blurred.unflatten(0, (count, -1)).transpose(1, 2)
+    picture = (blurred + (video - blurred) * random(-1.2, 1.6) + 1) / 2  # detail faint, strong, or turned round
+    grey = picture.mean(1, keepdim=True)
+    picture = (grey + (picture - grey) * random(0.3, 1.8)).clamp(1e-3, 1)
+    picture = picture ** random(0.4, 1.8) * random(0.6, 1.1, 3) + random(-0.1, 0.35, 3)
+    levels = random(4, 24)
+    picture = torch.where(random(0, 1) < 0.3, (picture * levels).round() / levels, picture)
+    return picture.clamp(0, 1) * 2 - 1
 
 
-@torch.no_grad()
-def codec_stage(clips: Path, work: Path) -> None:
-    """Fit the codec on clips' patches, then encode all clips and their mirror images."""
-    paths = sorted(clips.glob("*.npy"))
-    generator = torch.Generator().manual_seed(0)
+def codec_stage(clips: Clips, work: Path) -> None:
+    """Fit the codec on patches of renders, references and cues."""
+    torch.manual_seed(0)
     codec = PatchCodec()
-    if (work / "codec").exists():
-        codec = PatchCodec.from_pretrained(work / "codec")
-    else:
-        sample = [codec.patchify(load_clip(path)[:2]).flatten(0, 3) for path in paths[:: max(1, len(paths) // 150)]]
-        patches = torch.cat([p[torch.randperm(len(p), generator=generator)[:400]] for p in sample])
-        deviations = codec.fit(patches)
-        codec.save_pretrained(work / "codec")
-        print(f"codec: {len(patches)} patches, first and last deviation {deviations[0]:.2f} {deviations[-1]:.3f}")
-    done = {path.stem for path in (work / "latents").glob("*.pt")}
-    (work / "latents").mkdir(exist_ok=True)
-    for path in paths:
-        if path.stem in done:
-            continue
-        clip, views = load_clip(path), []
-        for view in (clip, mirrored(clip)):
-            view = torch.cat([view, degraded(view[1], generator)[None]])
-            views.append(codec.encode(view).latent_dist.mode().half())
-        torch.save(torch.stack(views), work / "latents" / f"{path.stem}.pt")
-    print(f"latents: {len(paths)} clips")
+    patches = [codec.patchify(clips.draw(16, 1).flatten(0, 1)).flatten(0, 3) for _ in range(12)]
+    deviations = codec.fit(torch.cat(patches))
+    codec.save_pretrained(work / "codec")
+    pictures = clips.draw(16, 1)[:, 1]
+    error = (codec.decode_patches(codec.encode(pictures).latent_dist.mode()) - pictures).pow(2).mean()
+    print(f"codec: deviations {deviations[0]:.2f} to {deviations[-1]:.3f}, PSNR {10 * math.log10(4 / error):.1f} dB")
 
 
-def load_latents(work: Path) -> Tensor:
-    """`[N, 4 domains, C, f, h, w]` float16: render, reference, cue, degraded."""
-    return torch.cat([torch.load(path, weights_only=True) for path in sorted((work / "latents").glob("*.pt"))])
-
-
-# ---- the in-context flow-matching step
+# ---- one step in context
 
 
 @dataclass
-class Batch:
-    """Tokens `[B, N, C]` and their coordinates `[B, 3, N, 2]`; `known` `[B, N]` marks target tokens given clean."""
+class Sample:
+    """What the transformer is shown: latents `[B, C, F, h, w]`, and which frames `[B, F]` of the target are given."""
 
     target: Tensor
     reference: Tensor
-    coords: Tensor
     known: Tensor
-    size: tuple[int, int, int]
 
 
-def batches(latents: Tensor, choose: Callable[[Tensor], tuple[Tensor, Tensor]], rope: Any) -> Iterator[Batch]:
-    """Endless batches of about 720 target tokens: four crops or one whole frame, at their true coordinates.
-
-    Crops make steps varied and attention cheap; whole frames keep the model at home where it will be used.
-    """
-    frames, height, width = latents.shape[3:]
-    grid = rope.prepare_video_coords(1, frames, height, width, "cpu", fps=FPS)
-    grid = grid.unflatten(2, (frames, height, width))
-    while True:
-        count, h, w = (1, height, width) if torch.rand(()) < 0.4 else (4, height // 2, width // 2)
-        items, coords = [], []
-        for index in torch.randint(len(latents), (count,)):
-            y, x = int(torch.randint(height - h + 1, ())), int(torch.randint(width - w + 1, ()))
-            window = (..., slice(y, y + h), slice(x, x + w))
-            items.append(choose(latents[index][window].float()))
-            coords.append(grid[:, :, :, y : y + h, x : x + w].flatten(2, 4))
-        target, reference = (pack(torch.stack(side)) for side in zip(*items, strict=True))
-        known = torch.zeros(target.shape[:2], dtype=torch.bool)
-        known[:, : h * w] = torch.rand(count, 1) < 0.3  # first-frame conditioning: windows chain by it
-        yield Batch(target, reference, torch.cat(coords), known, (frames, h, w))
-
-
-def pack(latents: Tensor) -> Tensor:
-    """`[B, C, f, h, w]` -> tokens `[B, f * h * w, C]`."""
-    return latents.flatten(2).transpose(1, 2)
-
-
-def velocity(
-    transformer: LTX2VideoTransformer3DModel, noisy: Tensor, timesteps: Tensor, batch: Batch, prompt: Tensor
-) -> Tensor:
-    """The model's velocity of the target tokens `[B, N, C]`.
-
-    `[target | reference]` tokens share coordinates; reference tokens are clean, at timestep 0. One silent audio
-    token, isolated: the same video as LTX-2's video-only path.
-    """
-    count, tokens, _ = noisy.shape
-    prompt = prompt.expand(count, -1, -1)
-    mask = torch.ones(prompt.shape[:2])
-    return transformer(
-        hidden_states=torch.cat([noisy, batch.reference], dim=1),
-        audio_hidden_states=torch.zeros(count, 1, transformer.config.audio_in_channels),
-        encoder_hidden_states=prompt,
-        audio_encoder_hidden_states=prompt,
-        timestep=torch.cat([timesteps, torch.zeros_like(timesteps)], dim=1) * 1000,
-        audio_timestep=torch.zeros(count),
-        sigma=timesteps.amax(1) * 1000,
-        encoder_attention_mask=mask,
-        audio_encoder_attention_mask=mask,
-        num_frames=batch.size[0],
-        height=batch.size[1],
-        width=batch.size[2],
-        fps=FPS,
-        audio_num_frames=1,
-        video_coords=torch.cat([batch.coords, batch.coords], dim=2),
-        isolate_modalities=True,
-        return_dict=False,
-    )[0][:, :tokens]
-
-
-def draw_sigmas(count: int) -> Tensor:
-    """Noise levels `[count, 1, 1]`: logit-normal towards noise, some uniform, some pure noise (few-step sampling
-    asks most of the first step)."""
-    sigmas = torch.sigmoid(torch.randn(count, 1, 1) + 0.4)
-    kind = torch.rand(count, 1, 1)
-    sigmas = torch.where(kind < 0.25, torch.rand(count, 1, 1), sigmas)
-    return torch.where(kind > 0.88, torch.ones(()), sigmas)
-
-
-def flow_loss(transformer: LTX2VideoTransformer3DModel, batch: Batch, prompt: Tensor) -> Tensor:
-    """Mean squared error of the velocity `noise - target` over the target tokens that are not given."""
-    sigmas = draw_sigmas(len(batch.target))
-    noise = torch.randn_like(batch.target)
-    given = batch.known[..., None]
-    noisy = torch.where(given, batch.target, (1 - sigmas) * batch.target + sigmas * noise)
-    timesteps = torch.where(batch.known, torch.zeros(()), sigmas[:, :, 0])
-    with torch.autocast("cpu", torch.bfloat16):  # a fifth faster here; weights and loss stay 32-bit
-        predicted = velocity(transformer, noisy, timesteps, batch, prompt)
-    error = (predicted.float() - (noise - batch.target)).pow(2).masked_fill(given, 0)
-    return error.sum() / ((~given).sum() * error.shape[-1])
+def predict(
+    transformer: LTX2VideoTransformer3DModel, prompt: Tensor, sample: Sample, noise: Tensor, levels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The velocity of the target's tokens `[B, N, C]`, float32, and which of them were given `[B, N, 1]`."""
+    shape = sample.target.shape
+    target, reference, noise = (pack(transformer, x) for x in (sample.target, sample.reference, noise))
+    known = sample.known.repeat_interleave(shape[-2] * shape[-1], dim=1)
+    coords = coordinates(transformer, shape, "cpu")
+    noisy = noised(target, noise, levels, known[..., None])
+    words = prompt.expand(shape[0], -1, -1)
+    both = torch.cat([coords, coords], dim=2)
+    # Attention as plain products: its fused form has a slow way back on processors.
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        moved = velocity(transformer, noisy, levels, reference, both, words, known=known)
+    return moved.float(), known[..., None]
 
 
 def train(
-    transformer: LTX2VideoTransformer3DModel,
-    prompt: Tensor,
-    source: Iterator[Batch],
+    step: Callable[[], Tensor],
+    weights: dict[str, nn.Parameter],
     minutes: float,
     rate: float,
     state_file: Path,
+    watch: Callable[[], str] | None = None,
     save_every: float = 120.0,
 ) -> None:
-    """AdamW with a cosine over the time budget and an average of the weights, which the transformer holds at the end.
+    """Minimise `step()` over `weights`: AdamW with a cosine over the time budget, and an average of the weights, which
+    they hold at the end.
 
-    Saves its state every `save_every` seconds; a stopped run goes on from there with the time it had left.
+    Saves its state every `save_every` seconds; a stopped run goes on from there with the time it had left. Several
+    processes (torchrun) average their gradients. `watch` says more at every save.
     """
-    weights = {name: p for name, p in transformer.named_parameters() if p.requires_grad}
-    if prompt.requires_grad:
-        weights["prompt"] = prompt
-    optimizer = torch.optim.AdamW(weights.values(), lr=rate, weight_decay=1e-3, betas=(0.9, 0.95), fused=True)
-    average = {name: p.detach().clone() for name, p in weights.items()}
-    step, spent, smooth = 0, 0.0, None
+    distributed = torch.distributed.is_initialized()
+    leads = not distributed or torch.distributed.get_rank() == 0
+    parameters = list(weights.values())
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3, betas=(0.9, 0.95), fused=True)
+    average = [p.detach().clone() for p in parameters]
+    count, spent, smooth = 0, 0.0, None
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
-        step, spent, smooth, average = state["step"], state["spent"], state["loss"], state["average"]
+        count, spent, smooth, average = state["step"], state["spent"], state["loss"], state["average"]
         optimizer.load_state_dict(state["optimizer"])
-        for name, p in weights.items():
-            p.data.copy_(state["weights"][name])
+        for p, saved_value in zip(parameters, state["weights"], strict=True):
+            p.data.copy_(saved_value)
+    if distributed:  # weights began alike; batches are to differ
+        torch.manual_seed(torch.initial_seed() + 1000 * torch.distributed.get_rank() + count)
     budget, started, saved = minutes * 60, time.monotonic() - spent, spent
-    while (spent := time.monotonic() - started) < budget:
-        warm, left = min(1.0, (step + 1) / 150), 0.5 * (1 + math.cos(math.pi * spent / budget))
+    while True:
+        spent = _agreed(time.monotonic() - started)
+        if spent >= budget:
+            break
         for group in optimizer.param_groups:
-            group["lr"] = rate * warm * (0.97 * left + 0.03)
-        loss = flow_loss(transformer, next(source), prompt)
+            left = 0.5 * (1 + math.cos(math.pi * spent / budget))
+            group["lr"] = rate * min(1.0, (count + 1) / 100) * (0.97 * left + 0.03)
+        loss = step()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(list(weights.values()), 1.0)
+        if distributed:
+            _average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        step += 1
+        count += 1
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         with torch.no_grad():
-            decay = min(0.997, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(average.values()), [p.data for p in weights.values()], 1 - decay)
-        if step % 50 == 0:
-            print(f"step {step}  {spent / 60:.1f} of {minutes:g} min  loss {smooth:.4f}", flush=True)
-        if spent - saved > save_every:
+            decay = min(0.997, (1 + count) / (10 + count))
+            torch._foreach_lerp_(average, [p.data for p in parameters], 1 - decay)
+        if leads and count % 50 == 0:
+            print(f"step {count}  {spent / 60:.1f} of {minutes:g} min  loss {smooth:.4f}", flush=True)
+        if leads and spent - saved > save_every:
             saved = spent
-            state = {"step": step, "spent": spent, "loss": smooth, "average": average}
-            state |= {"optimizer": optimizer.state_dict(), "weights": {n: p.data for n, p in weights.items()}}
+            state = {"step": count, "spent": spent, "loss": smooth, "average": average}
+            state |= {"optimizer": optimizer.state_dict(), "weights": [p.data for p in parameters]}
             torch.save(state, state_file.with_suffix(".tmp"))
             state_file.with_suffix(".tmp").replace(state_file)
-    for name, p in weights.items():
-        p.data.copy_(average[name])
+            if watch is not None:
+                print(watch(), flush=True)
+    for p, value in zip(parameters, average, strict=True):
+        p.data.copy_(value)
+    if leads and watch is not None:
+        print(watch(), flush=True)
+
+
+def _agreed(seconds: float) -> float:
+    """The first process's clock."""
+    if not torch.distributed.is_initialized():
+        return seconds
+    clock = torch.tensor([seconds], dtype=torch.float64)
+    torch.distributed.broadcast(clock, 0)
+    return clock.item()
+
+
+def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 # ---- stages
 
 
-def base_stage(work: Path, minutes: float) -> None:
-    """Reference video from a cue (or a degraded copy) in context."""
-
-    def choose(item: Tensor) -> tuple[Tensor, Tensor]:
-        _, reference, cue, cheap = item
-        return reference, cue if torch.rand(()) < 0.5 else cheap
-
+def base_stage(clips: Clips, work: Path, minutes: float, pictures: int = 3) -> None:
+    """Reference video from a cue (or a degraded copy) in context, with some frames given."""
     torch.manual_seed(0)
-    transformer = make_transformer()
-    prompt = torch.nn.Parameter(torch.randn(1, 8, 64))
-    source = batches(load_latents(work), choose, transformer.rope)
-    train(transformer, prompt, source, minutes, 8e-4, work / "base.state")
+    codec = PatchCodec.from_pretrained(work / "codec")
+    transformer = make_transformer(codec.config.latent_channels)
+    prompt = nn.Parameter(torch.randn(1, 8, 64))
+    levels = NoiseLevels(mean=1.0, uniform=0.2, pure=0.3)
+
+    def step() -> Tensor:
+        frames = 5 if clips.videos and torch.rand(()) < 0.3 else 1
+        count = max(1, pictures // frames)
+        batch = clips.draw(count, frames)
+        cheap = degraded(batch[:, 1])
+        use_cue = torch.rand(count, 1, 1, 1, 1) < 0.4
+        reference = torch.where(use_cue, batch[:, 2], cheap)
+        known = torch.zeros(count, frames, dtype=torch.bool)
+        if frames > 1:
+            kind = torch.rand(count)
+            known[:, 0] = kind < 0.7
+            known[:, -1] = kind < 0.5
+        target, reference = (codec.encode(x).latent_dist.mode() for x in (batch[:, 1], reference))
+        noise, level = torch.randn_like(target), levels.draw(count, target[0, 0].numel())
+        moved, given = predict(transformer, prompt, Sample(target, reference, known), noise, level)
+        tokens = pack(transformer, target), pack(transformer, noise)
+        return flow_loss(moved, *tokens, known=given).mean()
+
+    named = {n: p for n, p in transformer.named_parameters() if "audio" not in n}
+    train(step, named | {"prompt": prompt}, minutes, 1e-3, work / "base.state")
     with torch.no_grad():
         # Trained with audio isolated: in a pipeline that joins the two, audio must stay without a voice in the video.
         for block in transformer.transformer_blocks:
             block.audio_to_video_attn.to_out[0].weight.zero_()
             block.audio_to_video_attn.to_out[0].bias.zero_()
-    transformer.save_pretrained(work / "base")
-    connectors = ConstantPrompt()
-    connectors.embedding.data.copy_(prompt.data)
-    connectors.save_pretrained(work / "connectors")
+    if is_lead():
+        transformer.save_pretrained(work / "base")
+        connectors = ConstantPrompt()
+        connectors.embedding.data.copy_(prompt.data)
+        connectors.save_pretrained(work / "connectors")
 
 
-def adapter_stage(work: Path, minutes: float) -> None:
-    """The IC-LoRA: reference video from the render, on the frozen base."""
-    torch.manual_seed(1)
+def lifting_transformer(work: Path, adapter: Path | None = None) -> LTX2VideoTransformer3DModel:
+    """The frozen base with the adapter to be trained, or with one that was."""
     transformer = LTX2VideoTransformer3DModel.from_pretrained(work / "base").requires_grad_(False)
     transformer.add_adapter(LoraConfig(**LORA), adapter_name="lift")
-    prompt = ConstantPrompt.from_pretrained(work / "connectors").embedding.detach()
-    source = batches(load_latents(work), lambda item: (item[1], item[0]), transformer.rope)
-    train(transformer, prompt, source, minutes, 1.5e-3, work / "adapter.state")
-    LTX2InContextPipeline.save_lora_weights(
-        work / "adapter", transformer_lora_layers=get_peft_model_state_dict(transformer, adapter_name="lift")
-    )
-
-
-def load_lifting_transformer(work: Path) -> LTX2VideoTransformer3DModel:
-    transformer = LTX2VideoTransformer3DModel.from_pretrained(work / "base").requires_grad_(False).eval()
-    transformer.add_adapter(LoraConfig(**LORA), adapter_name="lift")
-    layers = LTX2InContextPipeline.lora_state_dict(work / "adapter")
-    layers = {name.removeprefix("transformer."): weight for name, weight in layers.items()}
-    set_peft_model_state_dict(transformer, layers, adapter_name="lift")
+    if adapter is not None:
+        layers = LTX2InContextPipeline.lora_state_dict(adapter)
+        layers = {name.removeprefix("transformer."): weight for name, weight in layers.items()}
+        set_peft_model_state_dict(transformer, layers, adapter_name="lift")
     return transformer
 
 
-@torch.no_grad()
-def sample(
-    transformer: LTX2VideoTransformer3DModel, render: Tensor, prompt: Tensor, sigmas: list[float], seed: int
-) -> Tensor:
-    """Euler steps from noise to latents like `render` `[B, C, f, h, w]`, as the pipeline takes them."""
-    count, _, frames, height, width = render.shape
-    size = (frames, height, width)
-    coords = transformer.rope.prepare_video_coords(count, *size, "cpu", fps=FPS)
-    reference = pack(render)
-    batch = Batch(reference, reference, coords, torch.zeros(reference.shape[:2], dtype=torch.bool), size)
-    tokens = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
-    for now, after in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
-        tokens = tokens + (after - now) * velocity(
-            transformer, tokens, torch.full(tokens.shape[:2], now), batch, prompt
-        )
-    return tokens.transpose(1, 2).unflatten(2, size)
+def adapter_stage(clips: Clips, work: Path, minutes: float, pictures: int = 4, name: str = "adapter") -> None:
+    """The IC-LoRA: reference video from the render, on the frozen base; and the decoder that goes with it.
 
-
-def refiner_stage(clips: Path, work: Path, minutes: float, sigmas: list[float]) -> None:
-    """Fit the decoder's refiner to lifted stills of training clips, with true latents mixed in so that it stays a
-    decoder. The loss is L1 with SSIM (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural Networks").
-
-    Prints the loss beside that of the pictures as they went in, both smoothed.
+    The loss is L1 with SSIM on decoded pictures (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural
+    Networks"), with a little of the latents' error. Mostly from pure noise, as one step is what the lifter takes.
     """
-    torch.manual_seed(2)
+    torch.manual_seed(1)
     codec = PatchCodec.from_pretrained(work / "codec")
-    transformer = load_lifting_transformer(work)
+    codec.refiner.requires_grad_(True)
+    transformer = lifting_transformer(work)
     prompt = ConstantPrompt.from_pretrained(work / "connectors").embedding.detach()
-    paths = sorted(clips.glob("*.npy"))
-    seen, truths = [], []
-    for number, path in enumerate(paths[:: max(1, len(paths) // 200)]):
-        render, truth = load_clip(path)[:2, :, ::4].transpose(1, 2)[:, :, :, None]  # stills, as clips of one frame
-        with torch.no_grad():
-            source = truth if number % 8 == 0 else render
-            latents = codec.encode(source).latent_dist.mode()
-            if source is render:
-                latents = sample(transformer, latents, prompt, sigmas, seed=number)
-            seen.append(codec.decode_patches(latents)[:, :, 0].half())
-        truths.append(truth[:, :, 0].half())
-    pictures, targets = torch.cat(seen), torch.cat(truths)
-    print(f"refiner: {len(pictures)} frames")
-    refiner = codec.refiner.requires_grad_(True)
-    optimizer = torch.optim.AdamW(refiner.parameters(), lr=5e-4)
-    budget, started, step = minutes * 60, time.monotonic(), 0
-    smooth = np.zeros(2)
-    height, width = pictures.shape[-2:]
-    while (spent := time.monotonic() - started) < budget:
-        for group in optimizer.param_groups:
-            group["lr"] = 5e-4 * (0.485 * (1 + math.cos(math.pi * spent / budget)) + 0.03)
-        chosen = torch.randint(len(pictures), (8,))
-        # Crops start on whole patches: where the seams lie is what the refiner has to know.
-        y, x = (16 * int(torch.randint((side - crop) // 16 + 1, ())) for side, crop in ((height, 96), (width, 160)))
-        window = (..., slice(y, y + 96), slice(x, x + 160))
-        plain, truth = pictures[chosen][window].float(), targets[chosen][window].float()
-        loss = picture_loss(refiner(plain), truth)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        step += 1
-        if step % 10 == 0:
-            smooth = 0.9 * smooth + 0.1 * np.array([loss.item(), picture_loss(plain, truth).item()])
-        if step % 100 == 0:
-            losses = f"loss {smooth[0]:.4f}  plain {smooth[1]:.4f}"
-            print(f"step {step}  {spent / 60:.1f} of {minutes:g} min  {losses}", flush=True)
-    codec.requires_grad_(False).save_pretrained(work / "vae")
+    levels = NoiseLevels(mean=1.0, uniform=0.2, pure=0.7)
+
+    def lifted(render: Tensor, target: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents of the target as seen from a noise level, `[B, C, F, h, w]`, and the error they have."""
+        noise = torch.randn_like(target)
+        known = torch.zeros(len(target), target.shape[2], dtype=torch.bool)
+        moved, _ = predict(transformer, prompt, Sample(target, render, known), noise, level)
+        moved = moved.transpose(1, 2).unflatten(2, target.shape[2:])
+        clean = noised(target, noise, level) - level.view(-1, 1, 1, 1, 1) * moved
+        return clean, (clean - target).abs().mean()
+
+    def decoded(latents: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return codec.decode(latents).sample.float()
+
+    def step() -> Tensor:
+        batch = clips.draw(pictures, 1)
+        render, target = (codec.encode(batch[:, domain]).latent_dist.mode() for domain in (0, 1))
+        clean, error = lifted(render, target, levels.draw(pictures, target[0, 0].numel()))
+        clean = torch.cat([clean[1:], target[:1]])  # one that is given whole: the decoder stays a decoder
+        truth = torch.cat([batch[1:, 1], batch[:1, 1]])
+        return picture_loss(decoded(clean)[:, :, 0], truth[:, :, 0]) + 0.02 * error
+
+    @torch.no_grad()
+    def watch() -> str:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            render, target = (codec.encode(clips.apart[:, domain]).latent_dist.mode() for domain in (0, 1))
+            pictures = decoded(lifted(render, target, torch.ones(len(clips.apart)))[0])[:, :, 0].clamp(-1, 1)
+        truth, before = clips.apart[:, 1, :, 0], clips.apart[:, 0, :, 0]
+        return f"held out: lift {scores_line(pictures, truth)}; render {scores_line(before, truth)}"
+
+    weights = {n: p for n, p in transformer.named_parameters() if p.requires_grad}
+    weights |= {f"refiner.{n}": p for n, p in codec.refiner.named_parameters()}
+    train(step, weights, minutes, 1e-3, work / f"{name}.state", watch)
+    if is_lead():
+        LTX2InContextPipeline.save_lora_weights(
+            work / name, transformer_lora_layers=get_peft_model_state_dict(transformer, adapter_name="lift")
+        )
+        codec.requires_grad_(False).save_pretrained(work / "vae")
 
 
 def picture_loss(pictures: Tensor, truth: Tensor) -> Tensor:
     """Of `[N, 3, H, W]` in [-1, 1]."""
-    ssim = structural_similarity_index_measure(pictures, truth, data_range=2.0)
-    return (pictures - truth).abs().mean() + 0.2 * (1 - ssim)
+    return (pictures - truth).abs().mean() + 0.2 * (1 - ssim(pictures, truth))
+
+
+def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
+    """Of `[N, 3, H, W]` in [-1, 1]; its constants are made for values from 0 up."""
+    value = structural_similarity_index_measure(pictures / 2 + 0.5, truth / 2 + 0.5, data_range=1.0)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def scores_line(pictures: Tensor, truth: Tensor) -> str:
+    psnr = (10 * (4 / (pictures - truth).pow(2).mean((1, 2, 3))).log10()).mean()
+
+    def fine(x: Tensor) -> Tensor:
+        return (x - functional.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False)).pow(2).mean()
+
+    share = fine(pictures) / fine(truth)
+    return f"PSNR {psnr:.2f} dB, SSIM {ssim(pictures, truth):.3f}, fine detail {share:.2f}"
 
 
 def pack_stage(work: Path, out: Path) -> None:
@@ -450,25 +457,28 @@ def pack_stage(work: Path, out: Path) -> None:
         save_file(layers, out / "adapter" / name, metadata=adapter.metadata())
 
 
+def is_lead() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("codec", "base", "adapter", "refiner", "pack"))
+    parser.add_argument("stage", choices=("codec", "base", "adapter", "pack"))
     parser.add_argument("clips", type=Path, help="folder of clip files: uint8 [3 domains, F, H, W, 3] .npy each")
-    parser.add_argument("work", type=Path, help="folder for latents, states and parts")
+    parser.add_argument("work", type=Path, help="folder for states and parts")
     parser.add_argument("out", type=Path, nargs="?", help="pack: the folder to write")
     parser.add_argument("--minutes", type=float, default=40.0)
-    parser.add_argument("--sigmas", type=float, nargs="+", default=[1.0], help="refiner: noise levels")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
+    if "LOCAL_RANK" in os.environ:
+        torch.distributed.init_process_group("gloo")
     match args.stage:
         case "codec":
-            codec_stage(args.clips, args.work)
+            codec_stage(Clips(args.clips), args.work)
         case "base":
-            base_stage(args.work, args.minutes)
+            base_stage(Clips(args.clips), args.work, args.minutes)
         case "adapter":
-            adapter_stage(args.work, args.minutes)
-        case "refiner":
-            refiner_stage(args.clips, args.work, args.minutes, args.sigmas)
+            adapter_stage(Clips(args.clips), args.work, args.minutes)
         case "pack":
             pack_stage(args.work, args.out or Path(__file__).parent / "embedded")
 
