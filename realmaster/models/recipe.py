@@ -207,8 +207,9 @@ def predict(
     noisy = noised(target, noise, levels, known[..., None])
     words = prompt.expand(shape[0], -1, -1)
     both = torch.cat([coords, coords], dim=2)
-    # Attention as plain products: its fused form has a slow way back on processors.
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+    # Attention over few tokens as plain products: its fused form has a slow way back on processors.
+    kernel = SDPBackend.MATH if both.shape[2] < 1000 else SDPBackend.FLASH_ATTENTION
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel([kernel, SDPBackend.MATH], set_priority=True):
         moved = velocity(transformer, noisy, levels, reference, both, words, known=known)
     return moved.float(), known[..., None]
 
@@ -308,7 +309,7 @@ def base_stage(clips: Clips, work: Path, minutes: float, pictures: int = 3) -> N
     levels = NoiseLevels(mean=1.0, uniform=0.2, pure=0.3)
 
     def step() -> Tensor:
-        frames = 5 if clips.videos and torch.rand(()) < 0.3 else 1
+        frames = 5 if clips.videos and torch.rand(()) < 0.15 else 1
         count = max(1, pictures // frames)
         batch = clips.draw(count, frames)
         cheap = degraded(batch[:, 1])
@@ -350,7 +351,7 @@ def lifting_transformer(work: Path, adapter: Path | None = None) -> LTX2VideoTra
     return transformer
 
 
-def adapter_stage(clips: Clips, work: Path, minutes: float, pictures: int = 4, name: str = "adapter") -> None:
+def adapter_stage(clips: Clips, work: Path, minutes: float, pictures: int = 3, name: str = "adapter") -> None:
     """The IC-LoRA: reference video from the render, on the frozen base; and the decoder that goes with it.
 
     The loss is L1 with SSIM on decoded pictures (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural
@@ -380,8 +381,9 @@ def adapter_stage(clips: Clips, work: Path, minutes: float, pictures: int = 4, n
         batch = clips.draw(pictures, 1)
         render, target = (codec.encode(batch[:, domain]).latent_dist.mode() for domain in (0, 1))
         clean, error = lifted(render, target, levels.draw(pictures, target[0, 0].numel()))
-        clean = torch.cat([clean[1:], target[:1]])  # one that is given whole: the decoder stays a decoder
-        truth = torch.cat([batch[1:, 1], batch[:1, 1]])
+        truth = batch[:, 1]
+        if torch.rand(()) < 0.25:  # one more that is given whole: the decoder stays a decoder
+            clean, truth = torch.cat([clean, target[:1]]), torch.cat([truth, truth[:1]])
         return picture_loss(decoded(clean)[:, :, 0], truth[:, :, 0]) + 0.02 * error
 
     @torch.no_grad()
@@ -405,7 +407,7 @@ def adapter_stage(clips: Clips, work: Path, minutes: float, pictures: int = 4, n
 
 def picture_loss(pictures: Tensor, truth: Tensor) -> Tensor:
     """Of `[N, 3, H, W]` in [-1, 1]."""
-    return (pictures - truth).abs().mean() + 0.2 * (1 - ssim(pictures, truth))
+    return (pictures - truth).abs().mean() + 0.3 * (1 - ssim(pictures, truth))
 
 
 def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
