@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realmaster.commands.options import CommandError, Interrupted, add_command, count
+from realmaster.commands.options import (
+    CommandError,
+    Interrupted,
+    WrongUse,
+    add_command,
+    count,
+    positive,
+    writable_folder,
+)
 
 if TYPE_CHECKING:
     from realmaster.progress import Screen
@@ -27,7 +38,10 @@ def add(commands: Any) -> None:
         "Ctrl-C and SIGTERM save the state and end; --resume goes on, to the same result. On several GPUs: "
         "accelerate launch -m realmaster train ...",
     )
-    parser.add_argument("dataset", metavar="DATASET", type=Path, help="folder with pairs.jsonl")
+    parser.add_argument("dataset", metavar="DATASET", type=Path, nargs="?", help="folder with pairs.jsonl")
+    parser.add_argument("--recipe", choices=("embedded",), help="in place of DATASET: make the model that ships, its "
+                        "clips included")  # fmt: skip
+    parser.add_argument("--minutes", type=positive, default=60.0, help="with --recipe: training time (default: 60)")
     parser.add_argument("-o", "--out", metavar="LORA", type=Path, required=True, help="folder to write")
     parser.add_argument("--model", metavar="PROFILE|DIR", help="model profile, or a folder in diffusers layout "
                         "(default: embedded)")  # fmt: skip
@@ -39,6 +53,10 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
+    if (args.recipe is None) == (args.dataset is None):
+        raise WrongUse("train wants a DATASET, or --recipe embedded to make the model that ships")
+    if args.recipe is not None:
+        return _make_embedded(args, screen)
     with screen.step("reading the dataset"):
         from realmaster.train.dataset import DatasetError
         from realmaster.train.loop import Report, Stopped
@@ -93,6 +111,38 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         "advice": advice.to_dict(),
         "scores": scores,
     }
+
+
+CLIPS = (("0:400", "40", "5"), ("400:1800", "12 130", "1"))
+"""What the embedded model learns from: streets, first frames, frames each. Short videos and many stills."""
+
+
+def _make_embedded(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
+    """The whole recipe of the embedded model; what is done already is not done again."""
+    writable_folder(args.out, "the model")
+    from realmaster.models import recipe
+
+    clips = args.out / "clips"
+    leads = os.environ.get("RANK", "0") == "0"
+    if not leads:  # they wait for the first process where the training begins
+        screen.mute()
+    with screen.step("drawing the clips"):
+        for seeds, starts, frames in CLIPS if leads else ():
+            command = [sys.executable, "-m", "engine_bridges.city.clips", str(clips), "--seeds", seeds]
+            command += ["--frames", frames, "--starts", *starts.split()]
+            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    notes: list[str] = []
+    with screen.step("training", unit="minutes") as step:
+
+        def told(stage: str, done: float, of: float, note: str) -> None:
+            step(done, of, f"{stage}: {note}")
+            if note.startswith("held out"):
+                screen.say(f"{done:.0f} min  {note}")
+                notes.append(note)
+
+        model = recipe.make(clips, args.out, args.minutes, told)
+    screen.show(f"lift with it: realmaster lift TAKE --model {model} --lora {model / 'adapter'}")
+    return {"out": args.out, "model": model, "scores": notes[-1:]}
 
 
 class _Pace:

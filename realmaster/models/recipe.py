@@ -1,25 +1,23 @@
-"""How the embedded model was made, from paired clips to the folder that ships. Run one stage after another:
+"""How the embedded model is made, from paired clips to the folder that ships:
 
-    python -m engine_bridges.city.clips clips --seeds 0:400 --starts 40 --frames 5
-    python -m engine_bridges.city.clips clips --seeds 400:1800 --starts 12 130 --frames 1
-    python -m realmaster.models.recipe codec   clips work               # fit the patch codec
-    python -m realmaster.models.recipe base    clips work --minutes 15
-    python -m realmaster.models.recipe adapter clips work --minutes 45
-    python -m realmaster.models.recipe pack    clips work realmaster/models/embedded
+    realmaster train --recipe embedded -o OUT --minutes 60
 
+makes the clips with the embedded engine, then runs these stages:
+
+codec    principal components of the clips' patches.
 base     learns what `reference` video looks like, in context: its reference tokens are a cue (geometry) or a degraded
          copy of the target, never the render. First and last frames may be given, so it fills in between anchors.
 adapter  a LoRA on the frozen base learns the in-context task itself: render tokens in, reference video out; and the
          codec's decoder learns to take patch seams off. Trained on decoded pictures at the noise levels that few-step
          sampling visits, so that one step suffices.
+pack     puts the parts together as a diffusers folder with the adapter in it.
 
-`torchrun --nproc-per-node 2 -m realmaster.models.recipe ...` trains on two processes. Every stage saves as it goes and
-takes up where it was stopped. This file knows clips as arrays on disk, not the engine that drew them.
+`accelerate launch --cpu --num_processes 2 -m realmaster train ...` trains on two processes. Every stage saves as it
+goes and takes up where it was stopped. This file knows clips as arrays on disk, not the engine that drew them.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
@@ -57,6 +55,10 @@ LORA = {
     "target_modules": r"proj_in|proj_out|"
     r"transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))",
 }
+
+
+Told = Callable[[str, float, float, str], None]
+"""Called with (stage, minutes trained, of so many, what there is to say)."""
 
 
 def make_transformer(channels: int) -> LTX2VideoTransformer3DModel:
@@ -172,7 +174,7 @@ def degraded(video: Tensor) -> Tensor:
     return picture.clamp(0, 1) * 2 - 1
 
 
-def codec_stage(clips: Clips, work: Path) -> None:
+def codec_stage(clips: Clips, work: Path, told: Told) -> None:
     """Fit the codec on patches of renders, references and cues."""
     torch.manual_seed(0)
     codec = PatchCodec()
@@ -181,7 +183,12 @@ def codec_stage(clips: Clips, work: Path) -> None:
     codec.save_pretrained(work / "codec")
     pictures = clips.draw(16, 1)[:, 1]
     error = (codec.decode_patches(codec.encode(pictures).latent_dist.mode()) - pictures).pow(2).mean()
-    print(f"codec: deviations {deviations[0]:.2f} to {deviations[-1]:.3f}, PSNR {10 * math.log10(4 / error):.1f} dB")
+    told(
+        "codec",
+        0,
+        0,
+        f"deviations {deviations[0]:.2f} to {deviations[-1]:.3f}, PSNR {10 * math.log10(4 / error):.1f} dB",
+    )
 
 
 # ---- one step in context
@@ -220,6 +227,7 @@ def train(
     minutes: float,
     rate: float,
     state_file: Path,
+    told: Told,
     watch: Callable[[], str] | None = None,
     save_every: float = 120.0,
 ) -> None:
@@ -263,8 +271,8 @@ def train(
         with torch.no_grad():
             decay = min(0.997, (1 + count) / (10 + count))
             torch._foreach_lerp_(average, [p.data for p in parameters], 1 - decay)
-        if leads and count % 50 == 0:
-            print(f"step {count}  {spent / 60:.1f} of {minutes:g} min  loss {smooth:.4f}", flush=True)
+        if leads and count % 25 == 0:
+            told(state_file.stem, spent / 60, minutes, f"step {count}, loss {smooth:.4f}")
         if leads and spent - saved > save_every:
             saved = spent
             state = {"step": count, "spent": spent, "loss": smooth, "average": average}
@@ -272,11 +280,11 @@ def train(
             torch.save(state, state_file.with_suffix(".tmp"))
             state_file.with_suffix(".tmp").replace(state_file)
             if watch is not None:
-                print(watch(), flush=True)
+                told(state_file.stem, spent / 60, minutes, watch())
     for p, value in zip(parameters, average, strict=True):
         p.data.copy_(value)
     if leads and watch is not None:
-        print(watch(), flush=True)
+        told(state_file.stem, minutes, minutes, watch())
 
 
 def _agreed(seconds: float) -> float:
@@ -300,7 +308,7 @@ def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 # ---- stages
 
 
-def base_stage(clips: Clips, work: Path, minutes: float, pictures: int = 3) -> None:
+def base_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures: int = 3) -> None:
     """Reference video from a cue (or a degraded copy) in context, with some frames given."""
     torch.manual_seed(0)
     codec = PatchCodec.from_pretrained(work / "codec")
@@ -327,7 +335,7 @@ def base_stage(clips: Clips, work: Path, minutes: float, pictures: int = 3) -> N
         return flow_loss(moved, *tokens, known=given).mean()
 
     named = {n: p for n, p in transformer.named_parameters() if "audio" not in n}
-    train(step, named | {"prompt": prompt}, minutes, 1e-3, work / "base.state")
+    train(step, named | {"prompt": prompt}, minutes, 1e-3, work / "base.state", told)
     with torch.no_grad():
         # Trained with audio isolated: in a pipeline that joins the two, audio must stay without a voice in the video.
         for block in transformer.transformer_blocks:
@@ -351,7 +359,7 @@ def lifting_transformer(work: Path, adapter: Path | None = None) -> LTX2VideoTra
     return transformer
 
 
-def adapter_stage(clips: Clips, work: Path, minutes: float, pictures: int = 3, name: str = "adapter") -> None:
+def adapter_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures: int = 3) -> None:
     """The IC-LoRA: reference video from the render, on the frozen base; and the decoder that goes with it.
 
     The loss is L1 with SSIM on decoded pictures (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural
@@ -397,10 +405,10 @@ def adapter_stage(clips: Clips, work: Path, minutes: float, pictures: int = 3, n
 
     weights = {n: p for n, p in transformer.named_parameters() if p.requires_grad}
     weights |= {f"refiner.{n}": p for n, p in codec.refiner.named_parameters()}
-    train(step, weights, minutes, 1e-3, work / f"{name}.state", watch)
+    train(step, weights, minutes, 1e-3, work / "adapter.state", told, watch)
     if is_lead():
         LTX2InContextPipeline.save_lora_weights(
-            work / name, transformer_lora_layers=get_peft_model_state_dict(transformer, adapter_name="lift")
+            work / "adapter", transformer_lora_layers=get_peft_model_state_dict(transformer, adapter_name="lift")
         )
         codec.requires_grad_(False).save_pretrained(work / "vae")
 
@@ -459,31 +467,35 @@ def pack_stage(work: Path, out: Path) -> None:
         save_file(layers, out / "adapter" / name, metadata=adapter.metadata())
 
 
+def make(clips: Path, out: Path, minutes: float, told: Told) -> Path:
+    """Run the stages that are not done yet, in OUT/work; returns the folder OUT/model, ready for `realmaster lift`.
+
+    `minutes` of training in all, a fifth of them for the base. Processes launched together work together.
+    """
+    if "LOCAL_RANK" in os.environ and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    work, model = out / "work", out / "model"
+    work.mkdir(parents=True, exist_ok=True)
+    paired = Clips(clips)
+    if is_lead() and not (work / "codec").exists():
+        codec_stage(paired, work, told)
+    _together()
+    if not (work / "base").exists():
+        base_stage(paired, work, minutes / 5, told)
+    _together()
+    if not (work / "adapter").exists():
+        adapter_stage(paired, work, minutes * 4 / 5, told)
+    _together()
+    if is_lead():
+        pack_stage(work, model)
+    return model
+
+
 def is_lead() -> bool:
+    """Whether this is the process that writes and speaks."""
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("codec", "base", "adapter", "pack"))
-    parser.add_argument("clips", type=Path, help="folder of clip files: uint8 [3 domains, F, H, W, 3] .npy each")
-    parser.add_argument("work", type=Path, help="folder for states and parts")
-    parser.add_argument("out", type=Path, nargs="?", help="pack: the folder to write")
-    parser.add_argument("--minutes", type=float, default=40.0)
-    args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    if "LOCAL_RANK" in os.environ:
-        torch.distributed.init_process_group("gloo")
-    match args.stage:
-        case "codec":
-            codec_stage(Clips(args.clips), args.work)
-        case "base":
-            base_stage(Clips(args.clips), args.work, args.minutes)
-        case "adapter":
-            adapter_stage(Clips(args.clips), args.work, args.minutes)
-        case "pack":
-            pack_stage(args.work, args.out or Path(__file__).parent / "embedded")
-
-
-if __name__ == "__main__":
-    main()
+def _together() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()

@@ -26,6 +26,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def quiet(stage: str, done: float, of: float, note: str) -> None:
+    pass
+
+
 def test_clips_are_padded_mirrored_and_kept_apart(folder: Path) -> None:
     clips = recipe.Clips(folder)
     assert len(clips.all) == 3 and len(clips.apart) == 2 and len(clips.videos) == 1
@@ -57,27 +61,26 @@ def test_a_degraded_copy_keeps_shape_and_changes_looks() -> None:
 def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.ones(4))
     state = tmp_path / "state"
-    recipe.train(lambda: weight.pow(2).sum(), {"weight": weight}, 0.02, 1e-2, state, save_every=0.2)
+    recipe.train(lambda: weight.pow(2).sum(), {"weight": weight}, 0.02, 1e-2, state, quiet, save_every=0.2)
     assert weight.abs().max() < 1
     saved = torch.load(state, weights_only=True)
     assert saved["step"] > 0 and saved["spent"] > 0
     # With its time spent, a second run has nothing left to do but to take up the averaged weights.
     again = torch.nn.Parameter(torch.ones(4))
-    recipe.train(lambda: again.sum(), {"weight": again}, saved["spent"] / 60, 1e-2, state)
+    recipe.train(lambda: again.sum(), {"weight": again}, saved["spent"] / 60, 1e-2, state, quiet)
     assert torch.equal(again.data, saved["average"][0])
 
 
 @pytest.mark.slow
-def test_the_stages_make_a_model_that_lifts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stages_make_a_model_that_lifts(folder: Path, tmp_path: Path) -> None:
     """Codec, base, adapter and pack, in seconds: blocks turned dark are learned well enough to be nearer than the
     render, through the pipeline that users run."""
-    clips, work = recipe.Clips(folder), tmp_path / "work"
-    work.mkdir()
-    recipe.codec_stage(clips, work)
-    recipe.base_stage(clips, work, minutes=0.15)
-    recipe.adapter_stage(clips, work, minutes=0.5)
-    out = tmp_path / "model"
-    recipe.pack_stage(work, out)
+    clips, said = recipe.Clips(folder), []
+    out = recipe.make(folder, tmp_path, 0.7, lambda stage, done, of, note: said.append((stage, note)))
+    assert [stage for stage, _ in said] == sorted((stage for stage, _ in said), key=["codec", "base", "adapter"].index)
+    assert "held out" in said[-1][1]
+    before = len(said)
+    assert recipe.make(folder, tmp_path, 0.7, lambda *_: said.append(_)) == out and len(said) == before  # all is done
     shipped = load_lifter("embedded").profile
     lifter = load_lifter(shipped.model_copy(update={"base": str(out), "adapter": str(out / "adapter")}))
     render, truth = ((clips.all[1][domain, :1].permute(0, 2, 3, 1)).numpy() for domain in (0, 1))
@@ -108,6 +111,6 @@ def test_what_is_trained_is_what_the_pipeline_runs() -> None:
 
 
 def test_the_codec_of_the_recipe_loads(folder: Path, tmp_path: Path) -> None:
-    recipe.codec_stage(recipe.Clips(folder), tmp_path)
+    recipe.codec_stage(recipe.Clips(folder), tmp_path, quiet)
     codec = PatchCodec.from_pretrained(tmp_path / "codec")
     assert codec.temporal_compression_ratio == 1 and codec.components.abs().sum() > 0
