@@ -62,18 +62,18 @@ Told = Callable[[str, float, float, str], None]
 
 
 def make_transformer(channels: int) -> LTX2VideoTransformer3DModel:
-    """LTX-2's transformer, small: 6 layers of 8 heads x 32, 8.7 M parameters; begun so that it learns in minutes.
-
-    Queries and keys share a bias, which the rotary positions turn into attention to the same place and its
-    neighbours, in target and reference alike; gates are open.
+    """LTX-2's transformer, small: 6 layers of heads x 32, 11 M parameters with 256 channels. It begins as a copier:
+    untrained, from pure noise, it gives back its reference, so that training starts from there.
     """
-    heads, head_dim, patch = 8, 32, 16
+    head_dim, patch = 32, 16
+    heads = channels // head_dim + 1  # one more than latents fill: room for a constant beside them
+    width = heads * head_dim
     transformer = LTX2VideoTransformer3DModel(
         in_channels=channels,
         out_channels=channels,
         num_attention_heads=heads,
         attention_head_dim=head_dim,
-        cross_attention_dim=heads * head_dim,
+        cross_attention_dim=width,
         audio_in_channels=8,
         audio_out_channels=8,
         audio_num_attention_heads=heads,
@@ -84,23 +84,49 @@ def make_transformer(channels: int) -> LTX2VideoTransformer3DModel:
         rope_type="split",
         rope_double_precision=False,
         vae_scale_factors=(1, patch, patch),
-        base_height=256,
-        base_width=256,
-        pos_embed_max_pos=4,
+        # Positions turn so fast that every head tells a patch from its neighbours, and most a frame.
+        base_height=4 * patch,
+        base_width=4 * patch,
+        pos_embed_max_pos=1,
     )
-    shift, scale, gate = (0, 3), (1, 4), (2, 5)  # rows of a block's modulation table
     with torch.no_grad():
-        for block in transformer.transformer_blocks:
-            attention = block.attn1
-            bias = torch.randn(heads * head_dim)
-            for side in (attention.to_q, attention.to_k):
-                side.bias.copy_(bias)
-                side.weight.mul_(0.5)
-            block.scale_shift_table[[*shift, *scale]] = 0.0
-            block.scale_shift_table[list(gate)] = 1.0
-        transformer.scale_shift_table.zero_()
-        transformer.time_embed.linear.weight.mul_(0.3)
+        _begin_as_copier(transformer, channels, head_dim)
     return transformer
+
+
+def _begin_as_copier(transformer: LTX2VideoTransformer3DModel, channels: int, head_dim: int) -> None:
+    """Set weights so that from pure noise n beside a reference z the velocity is about n - z, that is, z is seen.
+
+    Tokens enter as they are, beside a constant that keeps their contrast through normalisation. Queries and keys are
+    one bias, which the rotary positions make an attention to the same place: half itself, half the reference. The
+    first block takes that half-and-half away from the token, leaving c (n - z); the last layer stretches it to n - z.
+    """
+    constant, taken, stretch, sharpness = 14.0, 5.8, 10.2, 2.2
+    eye = torch.eye(channels)
+    transformer.proj_in.weight.zero_()[:channels] = eye
+    transformer.proj_in.bias.zero_()[channels:] = constant * (1 - 2 * (torch.arange(head_dim) % 2))
+    transformer.proj_out.weight.zero_()[:, :channels] = stretch * eye
+    transformer.proj_out.bias.zero_()
+    transformer.scale_shift_table.zero_()
+    transformer.time_embed.linear.weight.mul_(0.1)
+    transformer.time_embed.linear.bias.zero_()
+    transformer.time_embed.emb.timestep_embedder.linear_2.weight.mul_(0.1)
+    for block in transformer.transformer_blocks:
+        block.scale_shift_table.zero_()
+        block.scale_shift_table[[2, 5]] = 1.0  # the gates
+        attention = block.attn1
+        bias = torch.randn(attention.inner_dim).sign()
+        for side, norm in ((attention.to_q, attention.norm_q), (attention.to_k, attention.norm_k)):
+            side.bias.copy_(bias)
+            side.weight.mul_(0.3)
+            norm.weight.fill_(sharpness)
+        for last in (attention.to_out[0], block.attn2.to_out[0], block.ff.net[2]):
+            last.weight.mul_(0.1)
+            last.bias.zero_()
+    first = transformer.transformer_blocks[0].attn1
+    first.to_v.weight.zero_()[head_dim:, :channels] = eye
+    first.to_v.bias.zero_()
+    first.to_out[0].weight.zero_()[:channels, head_dim:] = -taken * eye
 
 
 # ---- clips
@@ -317,7 +343,7 @@ def base_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures: i
     levels = NoiseLevels(mean=1.0, uniform=0.2, pure=0.3)
 
     def step() -> Tensor:
-        frames = 5 if clips.videos and torch.rand(()) < 0.15 else 1
+        frames = 5 if clips.videos and torch.rand(()) < 0.2 else 1
         count = max(1, pictures // frames)
         batch = clips.draw(count, frames)
         cheap = degraded(batch[:, 1])
