@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SEED = 20260000
 """A street that training never saw: the recipe draws its seeds elsewhere."""
 
-SIZE, FPS = (320, 180), 24.0
+SIZE, FPS = (256, 144), 24.0
 CLOSE_SECONDS = 20.0
 """How long the daemon may take to close the take once the engine has ended."""
 

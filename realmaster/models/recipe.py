@@ -191,12 +191,12 @@ def degraded(video: Tensor) -> Tensor:
     frames = video.transpose(1, 2).flatten(0, 1)
     blurred = functional.avg_pool2d(frames, 9, stride=1, padding=4, count_include_pad=False)
     blurred = blurred.unflatten(0, (count, -1)).transpose(1, 2)
-    picture = (blurred + (video - blurred) * random(-1.2, 1.6) + 1) / 2  # detail faint, strong, or turned round
+    picture = (blurred + (video - blurred) * random(0.4, 1.8) + 1) / 2  # detail faint or strong
     grey = picture.mean(1, keepdim=True)
     picture = (grey + (picture - grey) * random(0.3, 1.8)).clamp(1e-3, 1)
     picture = picture ** random(0.4, 1.8) * random(0.6, 1.1, 3) + random(-0.1, 0.35, 3)
     levels = random(4, 24)
-    picture = torch.where(random(0, 1) < 0.3, (picture * levels).round() / levels, picture)
+    picture = torch.where(random(0, 1) < 0.15, (picture * levels).round() / levels, picture)
     return picture.clamp(0, 1) * 2 - 1
 
 
@@ -347,7 +347,7 @@ def base_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures: i
         count = max(1, pictures // frames)
         batch = clips.draw(count, frames)
         cheap = degraded(batch[:, 1])
-        use_cue = torch.rand(count, 1, 1, 1, 1) < 0.4
+        use_cue = torch.rand(count, 1, 1, 1, 1) < 0.25
         reference = torch.where(use_cue, batch[:, 2], cheap)
         known = torch.zeros(count, frames, dtype=torch.bool)
         if frames > 1:
@@ -431,7 +431,7 @@ def adapter_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures
 
     weights = {n: p for n, p in transformer.named_parameters() if p.requires_grad}
     weights |= {f"refiner.{n}": p for n, p in codec.refiner.named_parameters()}
-    train(step, weights, minutes, 1e-3, work / "adapter.state", told, watch)
+    train(step, weights, minutes, 1.2e-3, work / "adapter.state", told, watch)
     if is_lead():
         LTX2InContextPipeline.save_lora_weights(
             work / "adapter", transformer_lora_layers=get_peft_model_state_dict(transformer, adapter_name="lift")
