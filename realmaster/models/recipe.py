@@ -18,6 +18,7 @@ goes and takes up where it was stopped. This file knows clips as arrays on disk,
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -486,6 +487,9 @@ def pack_stage(work: Path, out: Path) -> None:
         vocoder=vocoder,
     )
     pipeline.to(torch.float16).save_pretrained(out)
+    for config in out.glob("*/config.json"):  # where its part was made concerns nobody
+        kept = json.loads(config.read_text()) | {"_name_or_path": None}
+        config.write_text(json.dumps({key: kept[key] for key in kept if kept[key] is not None}, indent=2) + "\n")
     (out / "adapter").mkdir(exist_ok=True)
     name = "pytorch_lora_weights.safetensors"
     with safe_open(work / "adapter" / name, framework="pt") as adapter:
