@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from realmaster import load_lifter
+from realmaster.lift.loading import lifter_of
 from realmaster.models import recipe
 from realmaster.models.patch_codec import PatchCodec
 from realmaster.train.families.ltx2 import coordinates, pack, velocity
@@ -82,7 +83,7 @@ def test_the_stages_make_a_model_that_lifts(folder: Path, tmp_path: Path) -> Non
     before = len(said)
     assert recipe.make(folder, tmp_path, 0.7, lambda *_: said.append(_)) == out and len(said) == before  # all is done
     shipped = load_lifter("embedded").profile
-    lifter = load_lifter(shipped.model_copy(update={"base": str(out), "adapter": str(out / "adapter")}))
+    lifter = lifter_of(shipped.model_copy(update={"base": str(out), "adapter": str(out / "adapter")}))
     render, truth = ((clips.all[1][domain, :1].permute(0, 2, 3, 1)).numpy() for domain in (0, 1))
     lifted = lifter.lift(render)
     distance = [np.abs(picture.astype(float) - truth).mean() for picture in (lifted, render)]
