@@ -6,6 +6,7 @@ Knows encoded samples; knows no model.
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,11 +41,17 @@ class Sample:
 
     def latents(self) -> list[Tensor]:
         """The target's, then those of what is shown: float32 `[C, f, h, w]` each."""
-        found = []
-        for path in (self.target, *self.shown):
-            with safe_open(path, framework="pt") as file:
-                found.append(file.get_tensor(self.window))
-        return found
+        return [_tensors(path, self.window)[self.window] for path in (self.target, *self.shown)]
+
+
+@functools.lru_cache(maxsize=256)
+def _tensors(path: Path, name: str | None = None) -> dict[str, Tensor]:
+    """One tensor of a file, or all. Kept in memory: small datasets are read once, large ones cost 2 GB of it at most,
+    and reading takes time from the Python of a small model's step."""
+    if name is None:
+        return load_file(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name)}
 
 
 @dataclass
@@ -154,7 +161,7 @@ class Batches:
         first_known, no_words = (torch.rand(2, generator=random) < self._shares(sample)).tolist()
         level = self.settings.noise.draw(1, sample.tokens, self._span, random)
         noise = torch.randn(latents[0].shape, generator=random)
-        return latents, noise, level, first_known, load_file(self._no_words if no_words else sample.words)
+        return latents, noise, level, first_known, _tensors(self._no_words if no_words else sample.words)
 
     def _shares(self, sample: Sample) -> Tensor:
         more_than_one = sample.shape[1] > 1  # a still that is given leaves nothing to learn
