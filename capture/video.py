@@ -5,6 +5,7 @@ Works on uint8 images and their times, through PyAV. Knows nothing of takes or f
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,8 @@ class VideoWriter:
     fps: images per second where `add` gets no time, and how long the last image stays.
     crf: x264's constant rate factor, 0 (lossless) to 51.
     comment: a line of text for the file's metadata.
+    keep_odd: images of an odd size keep it, as yuv444p, which some players do not know; else they get one more row or
+        column, a copy of the last.
 
     The file appears under its name when the block ends well, and not at all when it does not. Raises VideoError when
     there are no images, sizes differ, or the file cannot be written.
@@ -49,6 +52,7 @@ class VideoWriter:
         crf: int = 18,
         preset: str = "veryfast",
         comment: str = "",
+        keep_odd: bool = False,
     ) -> None:
         self.path = Path(path)
         self.count = 0
@@ -57,7 +61,7 @@ class VideoWriter:
         """(H, W) of the images, once there is one."""
         if not np.isfinite(fps) or fps <= 0:
             raise VideoError(f"{self.path.name}: fps is {fps}, but must be a positive number.")
-        self._fps, self._crf, self._preset, self._comment = fps, crf, preset, comment
+        self._fps, self._crf, self._preset, self._comment, self._keep_odd = fps, crf, preset, comment, keep_odd
         self._clock = _Clock(fps)
         self._stack = ExitStack()
         self._container: Any = None
@@ -77,7 +81,7 @@ class VideoWriter:
         return self
 
     def add(self, image: NDArray[np.uint8], time: float | None = None) -> None:
-        """Append an image (H, W, 3) uint8 sRGB; odd sizes get one more row or column, a copy of the last.
+        """Append an image (H, W, 3) uint8 sRGB, of the size of the first.
 
         time: seconds; times decide the speed, so gaps stay gaps. Equal times are moved apart by a tick; where the
         clock was set back, the image comes one frame later and the others follow at the pace of the new times.
@@ -85,14 +89,16 @@ class VideoWriter:
         with self._explained():
             if self._stream is None:
                 self.size = (image.shape[0], image.shape[1])
-                self._stream = _stream(self._container, image, self._fps, self._crf, self._preset)
+                # In yuv420p two by two pixels share their colour.
+                pixels = "yuv444p" if self._keep_odd and any(side % 2 for side in self.size) else "yuv420p"
+                self._stream = _stream(self._container, image, pixels, self._fps, self._crf, self._preset)
             elif image.shape[:2] != self.size:
                 height, width = self.size or (0, 0)
                 raise VideoError(
                     f"{self.path.name}: the images change from {width}x{height} to "
                     f"{image.shape[1]}x{image.shape[0]}; export a part of one size."
                 )
-            self._container.mux(self._stream.encode(_frame(image, *self._clock.next(time))))
+            self._container.mux(self._stream.encode(_frame(image, self._stream.pix_fmt, *self._clock.next(time))))
         self.count += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -115,6 +121,10 @@ class VideoWriter:
         try:
             yield
         except (OSError, av.FFmpegError) as error:
+            if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+                raise VideoError(
+                    f"the video {self.path} cannot be written: the disk is full; make room there."
+                ) from None
             raise VideoError(f"the video {self.path} cannot be written ({_reason(error)}).") from None
 
 
@@ -126,9 +136,10 @@ def write_video(
     times: Iterable[float] | None = None,
     crf: int = 18,
     preset: str = "veryfast",
+    keep_odd: bool = False,
 ) -> int:
     """Write images as a `VideoWriter` does, with the times of each where given; returns the number of images."""
-    with VideoWriter(path, fps=fps, crf=crf, preset=preset) as video:
+    with VideoWriter(path, fps=fps, crf=crf, preset=preset, keep_odd=keep_odd) as video:
         at = None if times is None else iter(times)
         for image in images:
             try:
@@ -169,10 +180,10 @@ def read_video(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], NDArray
     return np.stack(images), np.array(times, np.float64)
 
 
-def _stream(container: Any, image: NDArray[np.uint8], fps: float, crf: int, preset: str) -> Any:
+def _stream(container: Any, image: NDArray[np.uint8], pixels: str, fps: float, crf: int, preset: str) -> Any:
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-    stream.height, stream.width = (side + side % 2 for side in image.shape[:2])
-    stream.pix_fmt = "yuv420p"
+    stream.height, stream.width = (side + side % 2 * (pixels == "yuv420p") for side in image.shape[:2])
+    stream.pix_fmt = pixels
     # Without B-frames the decoding times are the times: with them, uneven times give a container that claims to end
     # before its last images.
     stream.options = {"crf": str(crf), "preset": preset, "bf": "0"}
@@ -185,14 +196,14 @@ def _stream(container: Any, image: NDArray[np.uint8], fps: float, crf: int, pres
     return stream
 
 
-def _frame(image: NDArray[np.uint8], pts: int, duration: int) -> Any:
+def _frame(image: NDArray[np.uint8], pixels: str, pts: int, duration: int) -> Any:
     import av
 
     height, width = image.shape[:2]
-    if height % 2 or width % 2:
+    if pixels == "yuv420p" and (height % 2 or width % 2):
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    frame = frame.reformat(format="yuv420p", dst_colorspace="itu709", dst_color_range=1)
+    frame = frame.reformat(format=pixels, dst_colorspace="itu709", dst_color_range=1)
     frame.pts, frame.time_base, frame.duration = pts, TIME_BASE, duration
     return frame
 

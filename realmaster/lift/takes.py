@@ -6,12 +6,14 @@ the lift's folder until the video is whole.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from capture.files import write_atomically
 from capture.frame import Frame
 from capture.pictures import tile
 from capture.take import Take
-from capture.video import write_video
+from capture.video import VideoError, write_video
 from realmaster.lift.cues import draw_cue, has_cue
 from realmaster.lift.guard import guarded
 from realmaster.lift.lifter import Lifter, LiftError, Progress, check_stills
@@ -104,12 +106,17 @@ def lift_take(
                 negative_prompt=negative_prompt,
             )
 
+        memory = str(lifter.settings.get("memory", ""))
         done = store.load(window)
         if done is None:
             # What was read and not yet given out are the window's fresh frames.
-            done = (lift(seed), []) if guard is None else guarded(guard, list(under_way), seed, lift)
-            store.save(window, *done)
-        pictures, tried = done
+            pictures, tried = (lift(seed), []) if guard is None else guarded(guard, list(under_way), seed, lift)
+            store.save(window, pictures, tried, str(lifter.settings.get("memory", "")))
+        else:
+            pictures, tried, before = done
+            note = f"windows lifted before it was interrupted: {before}; from there on: {memory}"
+            if before != memory and note not in lifter.notes:
+                lifter.notes.append(note)
         if tried:
             attempts.append({"window": window.index, "first_frame": first + window.start, "attempts": tried})
         return pictures
@@ -124,7 +131,8 @@ def lift_take(
                 Image.fromarray(side_by_side).save(out / f"still-{first + index:05d}.png")
             yield picture
 
-    write_video(out / "lifted.mp4", lifted(), times=times)
+    with _room(out):
+        write_video(out / "lifted.mp4", lifted(), times=times, keep_odd=True)
     seconds = time.monotonic() - started
     report = {
         "model": lifter.name,
@@ -151,9 +159,25 @@ def lift_take(
         "frames_per_second": round((last - first) / seconds, 2),
         "scores": {name: scores.to_dict() for name, scores in scorer.result().items()},
     }
-    write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    with _room(out):
+        write_atomically(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     store.close()
     return report
+
+
+@contextmanager
+def _room(out: Path) -> Iterator[None]:
+    """A full disk, in one sentence: the windows are kept, so that nothing is lifted twice."""
+    try:
+        yield
+    except (VideoError, OSError) as error:
+        cause = error.__context__ if isinstance(error, VideoError) else error
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+            raise LiftError(
+                f"The lift cannot be written to {out}: the disk is full; make room, then lift again, and it goes on "
+                "from there."
+            ) from None
+        raise
 
 
 def lift_job(
@@ -166,7 +190,8 @@ def lift_job(
     anchors: Mapping[int, np.ndarray] | None = None,
     negative_prompt: str | None = None,
 ) -> dict[str, Any]:
-    """What a lift is a lift of, as plain values: lifts of equal jobs are equal."""
+    """What a lift is a lift of, as plain values: lifts of equal jobs are equal, but for what the model's memory costs
+    (tiles, 8 bits): how much is free when a lift goes on is not the user's doing."""
     asked = {
         "take": take.manifest["id"],
         "frames": list(frames),
@@ -177,7 +202,8 @@ def lift_job(
         "anchors": {place: hashlib.sha256(still.tobytes()).hexdigest() for place, still in (anchors or {}).items()},
     }
     guard = None if lifter.guard is None else lifter.guard.model_dump()
-    return json.loads(json.dumps(asked | {"lifter": lifter.settings, "guard": guard}))
+    settings = {name: value for name, value in lifter.settings.items() if name != "memory"}
+    return json.loads(json.dumps(asked | {"lifter": settings, "guard": guard}))
 
 
 def own_prompt(take: Take) -> str:
@@ -234,22 +260,24 @@ class _WindowStore:
                 f"The folder {folder} cannot be written ({error.strerror}); choose another with -o."
             ) from error
 
-    def load(self, window: Window) -> tuple[np.ndarray, list[dict[str, Any]]] | None:
-        """A window's pictures and tries, if it was saved whole."""
+    def load(self, window: Window) -> tuple[np.ndarray, list[dict[str, Any]], str] | None:
+        """A window's pictures, tries, and how the model was held for it, if it was saved whole."""
         try:
             head, _, data = self._file(window).read_bytes().partition(b"\n")
             about = json.loads(head)
             pixels = zstandard.ZstdDecompressor().decompress(data)
             pictures = np.frombuffer(pixels, np.uint8).reshape(window.frames.shape).copy()
-        except (OSError, ValueError, zstandard.ZstdError):
+            attempts, memory = about["attempts"], about["memory"]
+        except (OSError, ValueError, KeyError, zstandard.ZstdError):
             return None
         self.loaded += 1
-        return pictures, about["attempts"]
+        return pictures, attempts, memory
 
-    def save(self, window: Window, pictures: np.ndarray, attempts: list[dict[str, Any]]) -> None:
+    def save(self, window: Window, pictures: np.ndarray, attempts: list[dict[str, Any]], memory: str) -> None:
         data = zstandard.ZstdCompressor(1).compress(np.ascontiguousarray(pictures).tobytes())
         try:
-            write_atomically(self._file(window), json.dumps({"attempts": attempts}).encode() + b"\n" + data)
+            about = json.dumps({"attempts": attempts, "memory": memory}).encode()
+            write_atomically(self._file(window), about + b"\n" + data)
         except OSError as error:
             raise LiftError(
                 f"Window {window.index} of the lift cannot be kept in {self._folder} ({error.strerror}): "

@@ -57,6 +57,25 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert np.abs(read.astype(int) - 90).max() <= 3
 
 
+@pytest.mark.parametrize("size", [(17, 17), (31, 47), (32, 47), (32, 48)])
+def test_odd_sizes_that_are_kept(tmp_path: Path, size: tuple[int, int]) -> None:
+    write_video(tmp_path / "v.mp4", [np.full((*size, 3), (40, 90, 200), np.uint8)] * 2, keep_odd=True)
+    read, _ = read_video(tmp_path / "v.mp4")
+    assert read.shape[1:3] == size and np.abs(read.astype(int) - (40, 90, 200)).max() <= 4
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        odd = any(side % 2 for side in size)
+        assert container.streams.video[0].codec_context.pix_fmt == ("yuv444p" if odd else "yuv420p")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / ".v.partial.mp4").symlink_to("/dev/full")
+    noise = np.random.default_rng(0).integers(0, 255, (50, 64, 64, 3), np.uint8)
+    with pytest.raises(VideoError, match="disk is full; make room"):
+        write_video(tmp_path / "v.mp4", noise)
+    assert not list(tmp_path.iterdir())
+
+
 def test_players_can_start_at_once_and_know_the_colours(tmp_path: Path) -> None:
     write_video(tmp_path / "v.mp4", [card()] * 3)
     data = (tmp_path / "v.mp4").read_bytes()

@@ -115,6 +115,21 @@ def test_exactly_the_takes_frames_size_and_times(record: Callable[..., Take], tm
     ]  # fmt: skip
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("file", [".lifted.partial.mp4", "still-00011.png"])
+def test_a_full_disk_is_one_sentence_and_no_window_is_lost(
+    record: Callable[..., Take], tmp_path: Path, file: str
+) -> None:
+    take, out = record(23), tmp_path / "out"
+    out.mkdir()
+    (out / file).symlink_to("/dev/full")
+    with pytest.raises(LiftError, match="disk is full; make room, then lift again, and it goes on"):
+        lift_take(take, out, Brighter())
+    kept = len(list((out / "windows").glob("*.zst")))
+    (out / file).unlink(missing_ok=True)
+    assert kept >= 2 and lift_take(take, out, Brighter())["windows_resumed"] == kept
+
+
 @pytest.mark.parametrize("stop_at", [0, 1, 3])
 def test_an_interrupted_lift_goes_on_to_the_same_file(
     record: Callable[..., Take], tmp_path: Path, stop_at: int
@@ -151,6 +166,20 @@ def test_windows_of_another_job_are_never_mixed_in(
     for lifter, options in ((Brighter(), change), (Brighter(window=13), {})):
         with pytest.raises(LiftError, match="other settings"):
             lift_take(take, tmp_path / "part", lifter, **options)
+
+
+def test_it_goes_on_where_another_amount_of_memory_is_free_and_says_so(
+    record: Callable[..., Take], tmp_path: Path
+) -> None:
+    first, again, take = Brighter(stop_at=2), Brighter(), record(23)
+    first.settings["memory"], again.settings["memory"] = "weights as they are", "weights in fp8"
+    with pytest.raises(Stopped):
+        lift_take(take, tmp_path / "part", first)
+    report = lift_take(take, tmp_path / "part", again)
+    assert report["windows_resumed"] == 2
+    assert report["memory"] == [
+        "windows lifted before it was interrupted: weights as they are; from there on: weights in fp8"
+    ]
 
 
 def test_a_cut_starts_afresh(record: Callable[..., Take], tmp_path: Path) -> None:
