@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from capture.frame import Frame
-from capture.geometry import project, world_points
 from realmaster.measure import Scorer
 from realmaster.measure.moment import Moment
+from realmaster.pairs.carrying import can_carry, carry
 from realmaster.pairs.settings import FilterSettings, StructureSettings
 
 LAGS = range(-3, 4)
@@ -27,9 +27,6 @@ LAGS = range(-3, 4)
 
 _BLOCK = 20
 """Side in pixels of the parts of a picture whose light is compared: texture averages out over them."""
-
-_SEEN_TOLERANCE = 0.03
-"""Relative difference of depths within which two views see one surface."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +170,7 @@ def anchor_drift(frames: Sequence[Frame], target: np.ndarray) -> float | None:
     """Does the middle agree with both ends? Each end is carried to the middle by the engine's depth and cameras, and
     compared where both see the same surface; the render's own difference, from moving things and changing light, is
     taken off pixel by pixel. The worse of both ends. None without depth and poses, or when the views share nothing."""
-    known = all("depth" in f.channels and f.has_pose and f.depth.shape == f.shape for f in frames)
-    if len(frames) < 3 or not known:
+    if len(frames) < 3 or not can_carry(frames):
         return None
     middle = len(frames) // 2
     found = []
@@ -188,20 +184,6 @@ def anchor_drift(frames: Sequence[Frame], target: np.ndarray) -> float | None:
         # The median: the same light on the same matter keeps its colour, and texture that slid a pixel is no drift.
         found.append(max(0.0, float(np.median(excess[seen]))))
     return max(found) if found else None
-
-
-def carry(source: Frame, to: Frame) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray] | None:
-    """Where `source` shows what each pixel of `to` shows: rows and columns, and bool `[H, W]` where it does. None when
-    that is less than a hundredth of the picture."""
-    assert source.camera is not None and to.camera is not None
-    uv, z = project(world_points(to.depth, to.camera), source.camera)
-    height, width = source.depth.shape
-    with np.errstate(invalid="ignore"):
-        x, y = (np.rint(np.nan_to_num(uv[..., axis], nan=-1)).clip(-1, 1e6).astype(np.intp) for axis in (0, 1))
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & np.isfinite(z)
-        x, y = x.clip(0, width - 1), y.clip(0, height - 1)
-        seen = inside & (np.abs(source.depth[y, x] - z) <= _SEEN_TOLERANCE * z)
-    return ((y, x), seen) if seen.mean() > 0.01 else None
 
 
 def _edges(moment: Moment) -> Tensor:

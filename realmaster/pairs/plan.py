@@ -21,7 +21,7 @@ from realmaster.lift.profiles import load_profile
 from realmaster.pairs import clips as choosing
 from realmaster.pairs.dataset import Dataset
 from realmaster.pairs.editors import editor_settings, import_plugin
-from realmaster.pairs.propagators import anchor_places, load_propagator, propagator_facts, propagator_profile
+from realmaster.pairs.propagators import anchor_places, carries, load_propagator, propagator_facts, propagator_profile
 from realmaster.pairs.settings import EditorSettings, PairsError, Settings
 from realmaster.pairs.stages import Clip, Job, clip_id
 
@@ -63,7 +63,9 @@ def make_job(dataset: Path, editor: str, propagator: str, settings: Settings) ->
     licences = [settings.editors[editor].licence if editor in settings.editors else "", licence]
     made_with = {
         "editor": edits | settings.anchors.model_dump(),
-        "propagator": propagator_facts(propagator, settings) | settings.propagation.model_dump(),
+        "propagator": propagator_facts(propagator, settings)
+        | settings.propagation.model_dump()
+        | {"carry": carries(propagator, settings)},
         "dataset": settings.dataset.model_dump(mode="json"),
         "licences": licences,
     }

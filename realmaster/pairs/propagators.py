@@ -66,6 +66,11 @@ def propagator_facts(name: str, settings: Settings) -> dict[str, Any]:
     }
 
 
+def carries(name: str, settings: Settings) -> bool:
+    """Whether it is shown the anchors carried along the geometry (`carrying`) and paints what these do not show."""
+    return name in settings.propagators and settings.propagators[name].carry
+
+
 def _profile_name(name: str, settings: Settings) -> str:
     return settings.propagators[name].profile if name in settings.propagators else name
 
@@ -119,9 +124,10 @@ def match_ends(video: np.ndarray, first: np.ndarray | None, last: np.ndarray) ->
     A model's picture of its own anchor comes back a little off. Mean and spread of each channel give a correction,
     x a + b, at each end, of which a stays within a tenth of 1; between the ends it changes evenly.
     """
-    ends = np.stack([_correction(video[0], first), _correction(video[-1], last)])  # [2, gain and offset, 3]
+    same = np.stack([np.ones(3), np.zeros(3)])
+    ends = [same if first is None else colour_correction(video[0], first), colour_correction(video[-1], last)]
     shares = np.linspace(0, 1, len(video))[:, None, None] if len(video) > 1 else np.ones((1, 1, 1))
-    gains, offsets = (((1 - shares) * ends[0, k] + shares * ends[1, k])[:, 0] for k in (0, 1))
+    gains, offsets = (((1 - shares) * ends[0][k] + shares * ends[1][k])[:, 0] for k in (0, 1))
     if np.abs(gains - 1).max() < 1e-3 and np.abs(offsets).max() < 0.1:
         return video
     levels = np.arange(256)[None, :, None] * gains[:, None] + offsets[:, None]  # [T, 256, 3]
@@ -129,10 +135,9 @@ def match_ends(video: np.ndarray, first: np.ndarray | None, last: np.ndarray) ->
     return np.stack([np.stack([t[:, c][p[..., c]] for c in range(3)], -1) for t, p in zip(tables, video, strict=True)])
 
 
-def _correction(made: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
-    """float64 `[2, 3]`: gain and offset of each channel."""
-    if wanted is None:
-        return np.stack([np.ones(3), np.zeros(3)])
+def colour_correction(made: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """float64 `[2, 3]`, gain and offset of each channel, that bring `made`, uint8 `[..., 3]`, to the mean of `wanted`
+    and, within a tenth, to its spread."""
     a, b = (picture.reshape(-1, 3).astype(np.float64) for picture in (made, wanted))
     gain = np.clip((b.std(0) + 1) / (a.std(0) + 1), 0.9, 1.1)
     return np.stack([gain, b.mean(0) - a.mean(0) * gain])

@@ -90,6 +90,7 @@ class EditorSettings(_Part):
 
 class PropagatorSettings(_Part):
     profile: str
+    carry: bool = False
     parameters: float = Field(0.0, ge=0.0)
     attention: float = Field(0.0, ge=0.0)
 

@@ -32,10 +32,11 @@ from capture.take import Take
 from capture.video import VideoError, write_video
 from realmaster.lift.cues import draw_cue, edges_of_color, has_cue
 from realmaster.lift.lifter import Cue
+from realmaster.pairs.carrying import can_carry, carry_anchors, complete
 from realmaster.pairs.dataset import SHEET, VIDEO, Dataset
 from realmaster.pairs.editors import Editor, load_editor
 from realmaster.pairs.filters import PairScores, reasons, score_anchor, score_pair, structure_reasons
-from realmaster.pairs.propagators import Propagator, anchor_places, load_propagator
+from realmaster.pairs.propagators import Propagator, anchor_places, carries, load_propagator
 from realmaster.pairs.settings import PairsError, Settings
 
 Stage = Literal["edit", "propagate", "finish"]
@@ -191,12 +192,16 @@ class Worker:
 
     def _propagate(self, clip: Clip) -> None:
         about, anchors = self._anchors(clip)
-        frames = self._take(clip)[clip.first : clip.last]
+        frames = list(self._take(clip)[clip.first : clip.last])
         propagator, attempts = self._propagator, self.job.settings.propagation.attempts
         assert propagator is not None
         cues, from_color = draw_cues(frames, {propagator.cue, *propagator.references} - {"color"})
         if "color" in {propagator.cue, *propagator.references}:
             cues["color"] = np.stack([frame.color for frame in frames])
+        known = None
+        if carries(self.job.propagator, self.job.settings) and can_carry(frames):
+            carried, known = carry_anchors(frames, anchors)
+            cues[propagator.cue] = carried
         about |= {"edges_from_color": from_color, "propagation_seconds": 0.0}
         shape = (len(clip), *frames[0].shape, 3)
         for attempt in range(attempts):
@@ -207,6 +212,8 @@ class Worker:
                 raise _GivenUp(
                     f"propagate: the propagator returned {video.dtype} {list(video.shape)} for {list(shape)}"
                 )
+            if known is not None:
+                video = complete(video, carried, known)
             about["propagation_seed"] = seed
             if attempt + 1 == attempts or not reasons(score_pair(frames, video), self.job.settings.filters):
                 break

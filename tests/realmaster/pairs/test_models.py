@@ -217,6 +217,7 @@ def test_the_embedded_propagator_is_the_base_without_its_adapter() -> None:
     profile = propagators.propagator_profile("embedded", settings)
     assert (profile.adapter, profile.cue) == (None, "geometry")
     propagator = load_propagator("embedded", settings)
-    stills = {0: np.full((32, 64, 3), 90, np.uint8), 8: np.full((32, 64, 3), 90, np.uint8)}
+    places = anchor_places(9, profile.window, profile.overlap)
+    stills = dict.fromkeys(places, np.full((32, 64, 3), 90, np.uint8))
     video = propagator.propagate({"geometry": np.zeros((9, 32, 64, 3), np.uint8)}, stills, "", 0)
     assert video.shape == (9, 32, 64, 3) and not propagator.lifter.pipeline.get_list_adapters()
