@@ -23,6 +23,9 @@ from realmaster.lift.profiles import Profile
 NAME = "lift"
 """Under this name an adapter is loaded."""
 
+MOST = 2.0
+"""An adapter of a greater weight leaves what the model knows."""
+
 EXPERTS = ("high_noise", "low_noise")
 """What marks an expert's file, in the order of the transformers."""
 
@@ -112,6 +115,22 @@ def without_adapter(pipeline: Any) -> Iterator[None]:
     finally:
         for part in adapted:
             part.enable_adapters()
+
+
+@contextmanager
+def strengthened(pipeline: Any, usual: float, by: float) -> Iterator[None]:
+    """The lift's adapter at the weight `usual + by`, `MOST` at most, and at `usual` again after."""
+    adapted = [part for part in pipeline.components.values() if NAME in (getattr(part, "peft_config", None) or {})]
+    if by == 0 or not adapted:
+        yield
+        return
+    for part in adapted:
+        part.set_adapters([NAME], [min(MOST, usual + by)])
+    try:
+        yield
+    finally:
+        for part in adapted:
+            part.set_adapters([NAME], [usual])
 
 
 def expert_file(adapter: Path, expert: str) -> Path:

@@ -29,6 +29,8 @@ class Attempt:
     flicker: float | None
     """The lift's flicker ratio; None without motion or in a window of one frame."""
     passed: bool
+    strengthened: float = 0.0
+    """What was to be added to the adapter's weight."""
 
     def to_dict(self) -> dict[str, Any]:
         rounded = {name: None if value is None else round(value, 4) for name, value in vars(self).items()}
@@ -36,9 +38,10 @@ class Attempt:
 
 
 def guarded(
-    guard: Guard, frames: Sequence[Frame], seed: int, lift: Callable[[int], np.ndarray]
+    guard: Guard, frames: Sequence[Frame], seed: int, lift: Callable[[int, float], np.ndarray]
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """`lift(seed)`, tried with other seeds until `guard` is content, `guard.attempts` times at most; then the best.
+    """`lift(seed, strengthen)`, tried with other seeds, and a stronger adapter where the guard wants it, until it is
+    content, `guard.attempts` times at most; then the best.
 
     `frames` are the engine's, for the last `len(frames)` pictures that `lift` returns. Also returns every try, as plain
     values.
@@ -46,8 +49,9 @@ def guarded(
     best: tuple[np.ndarray, Attempt] | None = None
     attempts: list[Attempt] = []
     for number in range(guard.attempts):
-        lifted = lift(seed + number * SEED_STRIDE)
-        attempt = judge(guard, frames, lifted[len(lifted) - len(frames) :], seed + number * SEED_STRIDE)
+        other, strengthen = seed + number * SEED_STRIDE, number * guard.strengthen
+        lifted = lift(other, strengthen)
+        attempt = judge(guard, frames, lifted[len(lifted) - len(frames) :], other, strengthen)
         attempts.append(attempt)
         if best is None or attempt.passed or (attempt.depth_edges or 0.0) > (best[1].depth_edges or 0.0):
             best = lifted, attempt
@@ -57,7 +61,13 @@ def guarded(
     return best[0], [attempt.to_dict() for attempt in attempts]
 
 
-def judge(guard: Guard, frames: Sequence[Frame], pictures: Sequence[np.ndarray] | np.ndarray, seed: int) -> Attempt:
+def judge(
+    guard: Guard,
+    frames: Sequence[Frame],
+    pictures: Sequence[np.ndarray] | np.ndarray,
+    seed: int,
+    strengthened: float = 0.0,
+) -> Attempt:
     """Score pictures, uint8 `[T, H, W, 3]`, against their frames. What cannot be measured counts as passed."""
     scorer = Scorer()
     for frame, picture in zip(frames, pictures, strict=True):
@@ -68,7 +78,7 @@ def judge(guard: Guard, frames: Sequence[Frame], pictures: Sequence[np.ndarray] 
     passed = edges is None or edges >= guard.depth_edges
     if guard.flicker is not None and lifted.flicker_ratio is not None:
         passed = passed and lifted.flicker_ratio <= guard.flicker
-    return Attempt(seed, edges, lifted.flicker_ratio, passed)
+    return Attempt(seed, edges, lifted.flicker_ratio, passed, strengthened)
 
 
 def _share(lifted: Scores, render: Scores) -> float | None:

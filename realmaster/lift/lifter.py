@@ -83,6 +83,7 @@ class Guard(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     attempts: int = Field(2, ge=1, le=10, description="tries at a window, each with another seed")
+    strengthen: float = Field(0.0, ge=0.0, le=1.0, description="what each further try adds to the adapter's weight")
     depth_edges: float = Field(0.8, ge=0.0, description="least depth-edge alignment, as a share of the render's")
     flicker: float | None = Field(None, gt=0.0, description="greatest flicker ratio")
 
@@ -118,6 +119,7 @@ class Lifter(Protocol):
         anchors: Mapping[int, np.ndarray] | None = None,
         references: Mapping[Cue, np.ndarray] | None = None,
         negative_prompt: str | None = None,
+        strengthen: float = 0.0,
     ) -> np.ndarray:
         """Lift `clip`, the frames' cues, uint8 `[T, H, W, 3]` sRGB with T up to `rules.window`, to the same shape.
 
@@ -125,7 +127,8 @@ class Lifter(Protocol):
         and the rest goes on from them. `anchors`: stills, uint8 `[H, W, 3]`, that frames of the clip (place, from 0)
         shall come close to; the model paints those frames too, so that they do not stand out. `references`: further
         cues of the same frames, each like `clip`; any of those in `self.references`, and what is not given is done
-        without. `negative_prompt`: what guidance leads away from; by default the profile's. `steps` overrides the
-        profile's sampling steps. The same seed gives the same clip. Raises `LiftError`.
+        without. `negative_prompt`: what guidance leads away from; by default the profile's. `strengthen` is added to
+        the adapter's weight, where there is an adapter. `steps` overrides the profile's sampling steps. The same seed
+        gives the same clip. Raises `LiftError`.
         """
         ...

@@ -17,7 +17,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from torch.nn import functional
 
-from realmaster.lift.adapters import digest, load_adapter
+from realmaster.lift.adapters import digest, load_adapter, strengthened
 from realmaster.lift.lifter import Cue, LiftError, LiftRules, OutOfMemory, Progress, check_stills
 from realmaster.lift.memory import Mode, free_memory, give_back, is_out_of_memory, plan_for, smaller
 from realmaster.lift.pipelines import (
@@ -95,6 +95,8 @@ class PipelineLifter(ABC):
         self.profile = profile
         self.name = profile.name
         self.guard = profile.guard
+        if self.guard is not None and (profile.adapter is None or profile.adapter_weight == 0):
+            self.guard = self.guard.model_copy(update={"strengthen": 0.0})  # nothing to strengthen
         self.cue = profile.cue
         self.references = tuple(profile.references)
         self.reference_downscale = load_adapter(self.pipeline, profile)
@@ -133,6 +135,7 @@ class PipelineLifter(ABC):
         anchors: Mapping[int, np.ndarray] | None = None,
         references: Mapping[Cue, np.ndarray] | None = None,
         negative_prompt: str | None = None,
+        strengthen: float = 0.0,
     ) -> np.ndarray:
         """See `Lifter.lift`. Pads what the model needs padded (frames by repeating the last, sides by the border)
         and cuts it off again."""
@@ -158,14 +161,15 @@ class PipelineLifter(ABC):
                 anchors={place: self._to_model(still[None])[0] for place, still in anchors.items() if place >= kept},
             )
             try:
-                lifted = self._sample(
-                    asked,
-                    prompt=encoded[0],
-                    negative=encoded[1],
-                    generator=torch.Generator().manual_seed(seed),
-                    steps=steps,
-                    progress=progress or (lambda done, total: None),
-                )
+                with strengthened(self.pipeline, self.profile.adapter_weight, strengthen):
+                    lifted = self._sample(
+                        asked,
+                        prompt=encoded[0],
+                        negative=encoded[1],
+                        generator=torch.Generator().manual_seed(seed),
+                        steps=steps,
+                        progress=progress or (lambda done, total: None),
+                    )
                 break
             except Exception as error:
                 if not is_out_of_memory(error):

@@ -93,7 +93,8 @@ def lift_take(
             yield Shown(draw_cue(frame, lifter.cue), further, anchors.get(place))
 
     def lift_window(window: Window, step: Progress) -> np.ndarray:
-        def lift(seed: int) -> np.ndarray:
+        def lift(seed: int, strengthen: float = 0.0) -> np.ndarray:
+            stronger = {"strengthen": strengthen} if strengthen else {}
             return lifter.lift(
                 window.frames,
                 prompt,
@@ -104,6 +105,7 @@ def lift_take(
                 anchors=window.anchors,
                 references=window.references,
                 negative_prompt=negative_prompt,
+                **stronger,
             )
 
         memory = str(lifter.settings.get("memory", ""))

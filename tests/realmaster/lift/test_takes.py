@@ -50,7 +50,7 @@ class Brighter:
         self._stop_at = stop_at
 
     def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None, *, anchors=(), references=(),
-             negative_prompt=None):  # fmt: skip
+             negative_prompt=None, strengthen=0.0):  # fmt: skip
         if self._stop_at is not None and len(self.calls) == self._stop_at:
             raise Stopped
         given = {
@@ -58,6 +58,7 @@ class Brighter:
             "references": dict(references),
             "prompt": prompt,
             "negative": negative_prompt,
+            "strengthen": strengthen,
         }
         self.calls.append({"seed": seed, "frames": len(clip), "prefix": prefix, "clip": clip, **given})
         lifted = clip + np.uint8(20) if prefix is None else clip + np.uint8(prefix.mean() / 10)
@@ -224,6 +225,14 @@ def test_a_window_that_lost_the_geometry_is_tried_again(record: Callable[..., Ta
     assert (first["seed"], first["passed"], second["passed"]) == (7, False, True)
     assert first["depth_edges"] < 0.9 <= second["depth_edges"]
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def test_further_tries_may_strengthen_the_adapter_and_say_so(record: Callable[..., Take], tmp_path: Path) -> None:
+    lifter = Blurring(Guard(attempts=3, depth_edges=50.0, strengthen=0.25), good=lambda seed: False)
+    report = lift_take(record(9), tmp_path / "out", lifter, seed=7)
+    tries = report["attempts"][0]["attempts"]
+    assert [attempt["strengthened"] for attempt in tries] == [0.0, 0.25, 0.5]
+    assert [call["strengthen"] for call in lifter.calls] == [0.0, 0.25, 0.5]
 
 
 def test_when_no_try_is_good_the_best_is_taken(record: Callable[..., Take], tmp_path: Path) -> None:

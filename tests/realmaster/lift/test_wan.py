@@ -240,3 +240,23 @@ def test_a_model_of_another_kind_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     with pytest.raises(LiftError, match="is a FluxPipeline"):
         load_lifter(tmp_path)
+
+
+def test_a_strengthened_adapter_weighs_more_for_one_clip(fast: Path, clip: np.ndarray, tmp_path: Path) -> None:
+    save_file(trainer_keys(), tmp_path / "mine.safetensors")
+    lora = str(tmp_path / "mine.safetensors")
+    lifter = load_lifter(fast, lora, lora_scale=0.5)
+    usual = lifter.lift(clip)
+    stronger = lifter.lift(clip, strengthen=0.25)
+    assert not np.array_equal(stronger, usual) and np.array_equal(lifter.lift(clip), usual)
+    assert np.array_equal(stronger, load_lifter(fast, lora, lora_scale=0.75).lift(clip))
+    bare = load_lifter(fast)
+    assert np.array_equal(bare.lift(clip, strengthen=0.5), bare.lift(clip))
+
+
+def test_a_guard_has_nothing_to_strengthen_without_an_adapter(folder: Path, fast: Path, tmp_path: Path) -> None:
+    guarded = fast.with_name("guarded.toml")
+    guarded.write_text(fast.read_text() + "\n[guard]\nstrengthen = 0.2\n")
+    save_file(trainer_keys(), tmp_path / "mine.safetensors")
+    strengthen = [load_lifter(guarded, lora).guard.strengthen for lora in (None, str(tmp_path / "mine.safetensors"))]
+    assert strengthen == [0.0, 0.2]
