@@ -186,7 +186,9 @@ def _stream(container: Any, image: NDArray[np.uint8], pixels: str, fps: float, c
     stream.pix_fmt = pixels
     # Without B-frames the decoding times are the times: with them, uneven times give a container that claims to end
     # before its last images.
-    stream.options = {"crf": str(crf), "preset": preset, "bf": "0"}
+    # What x264 makes depends on how many threads share the work, by default a matter of the cores: fixed, so that the
+    # same images give the same bytes.
+    stream.options = {"crf": str(crf), "preset": preset, "bf": "0", "threads": "4"}
     stream.codec_context.time_base = TIME_BASE
     # Players guess untagged colours by the picture's size; say what the conversion below does.
     stream.codec_context.colorspace = 1  # BT.709

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import av
@@ -74,6 +75,21 @@ def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="disk is full; make room"):
         write_video(tmp_path / "v.mp4", noise)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are given to a process on Linux only")
+def test_the_same_images_give_the_same_bytes_on_any_number_of_cores(tmp_path: Path) -> None:
+    images = np.kron(
+        np.random.default_rng(0).integers(0, 255, (8, 34, 45, 3), np.uint8), np.ones((1, 8, 8, 1), np.uint8)
+    )
+    cores = os.sched_getaffinity(0)
+    write_video(tmp_path / "many.mp4", images)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        write_video(tmp_path / "one.mp4", images)
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert (tmp_path / "many.mp4").read_bytes() == (tmp_path / "one.mp4").read_bytes()
 
 
 def test_players_can_start_at_once_and_know_the_colours(tmp_path: Path) -> None:
