@@ -155,7 +155,7 @@ def ray(folder: Path) -> None:
 
 
 def memory(folder: Path) -> None:
-    clips = 1000
+    clips = int(os.environ.get("PAIRS_BENCH_CLIPS", "1000"))
     take = noise(folder / "take", clips * FRAMES)
     job = make_job(folder / "d", f"{HERE}:Idle", f"{HERE}:Idle", load_settings())
     Dataset(job.dataset).begin(job.about, resume=False)
