@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import queue
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -205,7 +206,10 @@ class RayCrew:
         except ImportError:
             raise PairsError("Ray is not installed: `pip install 'realmaster[ray]'` brings it.") from None
         self._ray, self._job = ray, job
+        host, colon, port = address.removeprefix("ray://").rpartition(":")
         try:
+            if colon and port.isdecimal():
+                socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself would try for minutes
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
