@@ -7,6 +7,7 @@ namespace realmaster {
 namespace {
 
 constexpr std::size_t MEASURED = 600;  // presents
+constexpr std::uint64_t UNSEEN_TICKS = 4;  // between two presents: more than the script ever runs ahead
 constexpr std::size_t FIRST_MEASURED = 60;
 
 double now() {
@@ -51,7 +52,10 @@ void Capture::present(IDXGISwapChain* chain) {
     }
     {
         const Timed whole(inside_ms_);
-        newest_ = lead_.newest(++presents_, history_.newest());
+        const std::uint64_t tick = history_.newest();
+        newest_ = lead_.newest(++presents_, tick);
+        const bool drew_unseen = tick > tick_ + UNSEEN_TICKS;
+        tick_ = tick;
         Com<ID3D11Texture2D> picture;
         if (!adopt(chain) || FAILED(chain->GetBuffer(0, __uuidof(ID3D11Texture2D), picture.into_void()))) {
             if (slot_) disarm();
@@ -70,7 +74,9 @@ void Capture::present(IDXGISwapChain* chain) {
             log_.line("A frame was written to " + dump_->folder().u8string() + ".");
             dump_.reset();
         }
-        if (resized && slot_) disarm();  // it began with another size
+        // It began with another size; or the game went on without showing what it drew, as behind a hidden window, and
+        // what was copied then is older than the picture.
+        if ((resized || drew_unseen) && slot_) disarm();
         if (slot_) finish(picture.get(), desc);
         if (desc.Width >= 64 && desc.Height >= 64) {
             const bool rgba = desc.Format != DXGI_FORMAT_B8G8R8A8_UNORM && desc.Format != DXGI_FORMAT_B8G8R8A8_UNORM_SRGB;

@@ -79,6 +79,7 @@ private:
     std::atomic<std::uint64_t> requested_{0};  // the present that is asked for; 0: none
     Lead lead_;
     long long newest_ = 0;  // tick, as of the last present
+    std::uint64_t tick_ = 0;  // the script's newest at the last present
     double next_due_ = 0;
     std::vector<double> whole_ms_, copies_ms_;
     double inside_ms_ = 0, copying_ms_ = 0;  // of this frame so far

@@ -73,7 +73,8 @@ def test_a_window_that_is_hidden_for_a_while(game: Game) -> None:
     recording = game.record("--hidden", "20:40", frames=70)
     assert_right(recording)
     steps = [shown(frame) for frame in recording.frames]
-    assert not set(steps) & set(range(20, 40)) and max(steps) > 50
+    # The frame that is shown first is left out: its depth was copied when the game last drew unseen.
+    assert not set(steps) & set(range(20, 41)) and max(steps) > 50
 
 
 def test_the_mod_is_loaded_anew(game: Game) -> None:

@@ -15,7 +15,7 @@ from tests.engine_bridges.gtav.truth import STEP_SECONDS, Errors, errors, shown
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
 
 
-def assert_right(recording: Recording, *, least: int = 20, normals: bool = True) -> list[Frame]:
+def assert_right(recording: Recording, *, least: int = 10, normals: bool = True) -> list[Frame]:
     """The game ended well, and frames of its take are right to the figures that the mod promises."""
     assert recording.returncode == 0, recording.printed + recording.log
     frames = recording.frames
