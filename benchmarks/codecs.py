@@ -166,7 +166,7 @@ def show(pictures: list[Picture], repeat: int) -> None:
 WAYS: dict[str, Callable[[Descriptor], str]] = {
     "raw": lambda descriptor: "raw",
     "zstd 1 of everything": lambda descriptor: "zstd",
-    "our predictors only": lambda descriptor: {"ffvhuff": "image"}.get(live := codecs.live_codec(descriptor), live),
+    "our predictors only": lambda descriptor: {"avi": "depth"}.get(live := codecs.live_codec(descriptor), live),
     "recording (the default)": codecs.live_codec,
     "recording, depth log16": lambda descriptor: codecs.live_codec(descriptor, Precision(depth="log16")),
     "takes pack": codecs.archive_codec,

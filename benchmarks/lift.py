@@ -1,22 +1,29 @@
 """What lifting costs beside the model: time against the bare diffusers pipeline, memory over the length of a take.
 
-    python -m benchmarks.lift [--frames 17] [--size 256x160] [--steps 8] [--repeat 9] [--memory-frames 60,600]
+    python -m benchmarks.lift [--frames 17] [--size 256x160] [--steps 8] [--repeat 9] [--take-frames 96]
+        [--memory-frames 60,600]
 
 Models: tiny ones with random weights of the real classes (LTX-2.3 and Wan 2.1), so that what is ours weighs as much as
 it ever will. `ratio` is the processor time of our `lift` over that of the pipeline's own call with the same prompt
 embeddings, reference and steps, guidance off, both in this process, by turns; the middle of all pairs of turns, with
 the quartiles. (LTX-2's own call makes sound too, which a lift leaves out.) Then a short and a long take, each lifted in
-a process of its own: greatest resident memory.
+a process of its own: greatest resident memory. Before all that, the embedded model: a take lifted as users lift it, by
+`realmaster lift` on two cores, and what a frame costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +36,7 @@ from capture.camera import Camera, Conventions
 from capture.frame import Channel, Descriptor, Frame
 from capture.take import Take, TakeWriter
 from realmaster import load_lifter
+from realmaster.lift import pipeline_lifter
 from realmaster.lift.ltx2 import GUIDANCE_OFF
 from realmaster.lift.wan_in_context import WanInContextPipeline, WanReference
 from tests.realmaster.lift.tiny_ltx2 import save_tiny_ltx2
@@ -41,9 +49,7 @@ def load(folder: Path, window: int, steps: int) -> Any:
     """A tiny model in windows of `window` frames."""
     profile = folder.with_suffix(".toml")
     sigmas = np.linspace(1, 1 / steps, steps).round(6).tolist()
-    profile.write_text(
-        f'base = "{folder.as_posix()}"\nwindow = {window}\noverlap = 1\n[sampling]\nsigmas = {sigmas}\n'
-    )
+    profile.write_text(f'base = "{folder.as_posix()}"\nwindow = {window}\noverlap = 1\n[sampling]\nsigmas = {sigmas}\n')
     return load_lifter(profile, device="cpu")
 
 
@@ -61,6 +67,41 @@ def overhead(name: str, folder: Path, options: argparse.Namespace) -> None:
     low, middle, high = np.quantile([turn["lift"] / turn["pipeline"] for turn in turns], [0.25, 0.5, 0.75])
     times = "  ".join(f"{call} {np.median([turn[call] for turn in turns]) * 1000:6.0f} ms" for call in calls)
     print(f"{name:8s} {times}  ratio {middle:.3f} ({low:.3f} to {high:.3f})")
+
+
+def embedded_take(folder: Path, frames: int) -> None:
+    """Print how fast `realmaster lift` is, loaded, and the greatest memory of its process, on two cores at most."""
+    take = folder / "city"
+    command = [sys.executable, "-m", "realmaster"]
+    record = ["record", "city", "--frames", str(frames), "--size", "256x144", "--takes", str(folder), "--name", "city"]
+    subprocess.run([*command, *record], check=True, stdout=subprocess.DEVNULL)
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    process = subprocess.Popen([*command, "lift", str(take), "--json"], stdout=subprocess.PIPE, text=True)
+    os.sched_setaffinity(0, before)
+    assert process.stdout is not None
+    report = json.loads(process.stdout.read().splitlines()[-1])
+    _, code, used = os.wait4(process.pid, 0)
+    assert code == 0 and report["frames_lifted"] == frames, report
+    print(
+        f"embedded 256x144, `realmaster lift` on {min(2, len(before))} cores: {report['frames_per_second']:.1f} frames "
+        f"a second, {used.ru_maxrss / 2**20:.2f} GiB at most"
+    )
+
+
+def embedded_frame(repeat: int) -> None:
+    """Print what the embedded model takes for a frame, and what it would with its adapter computed at every layer."""
+    clip = np.random.default_rng(0).integers(0, 255, (1, 144, 256, 3), np.uint8)
+    fuse = pipeline_lifter.fuse
+    lifters = {"as it is": load_lifter("embedded", device="cpu")}
+    pipeline_lifter.fuse = lambda pipeline: []
+    lifters["adapter at every layer"] = load_lifter("embedded", device="cpu")
+    pipeline_lifter.fuse = fuse
+    for lifter in lifters.values():
+        lifter.lift(clip)
+    turns = [{name: cpu_seconds(partial(lifter.lift, clip)) for name, lifter in lifters.items()} for _ in range(repeat)]
+    for name in lifters:
+        print(f"embedded 256x144, {name}: {np.median([turn[name] for turn in turns]):.3f} s a frame on one core")
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
@@ -123,9 +164,13 @@ def main() -> None:
     parser.add_argument("--size", default="256x160", type=lambda text: tuple(map(int, text.split("x"))))
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--take-frames", type=int, default=96, help="of the take lifted with the embedded model")
     parser.add_argument("--memory-frames", default="60,600", type=lambda text: list(map(int, text.split(","))))
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        embedded_take(Path(folder), options.take_frames)
     torch.set_num_threads(1)
+    embedded_frame(options.repeat)
     with tempfile.TemporaryDirectory() as folder:
         for name, save in FAMILIES.items():
             model = save(Path(folder) / name)

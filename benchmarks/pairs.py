@@ -2,8 +2,10 @@
 
     python benchmarks/pairs.py [overhead] [ray] [memory]
 
-overhead   a real model of realistic proportions (the embedded editor and propagator at 320x180) on one worker: wall
-           time that was not spent in models, as a share; the models are loaded and warm before the clock starts
+overhead   a real model (the embedded editor and propagator at 320x180, one core) on one worker, loaded and warm before
+           the clock starts: the share of wall time in which no model is at work, since the next clip is edited while
+           this one is scored; and the share of the processor time that is not the models', which other work on the
+           machine does not touch
 ray        the same clips on a cluster of two local nodes, by one worker and by two, one core each
 memory     a thousand clips by a model that costs nothing: resident memory after the first fifty and at the end
 
@@ -16,6 +18,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +28,18 @@ import psutil
 from capture.camera import Conventions
 from capture.frame import Channel, Descriptor, Frame
 from capture.take import Take, TakeWriter
-from engine_bridges.city.bridge import channels, descriptors, game_name
 from engine_bridges.city.scene import City
+from engine_bridges.city.takes import record_take
 from realmaster.lift.lifter import LiftRules
-from realmaster.pairs.crew import ThreadCrew
 from realmaster.pairs.dataset import Dataset
 from realmaster.pairs.plan import make_job, make_plan
 from realmaster.pairs.run import make_pairs
 from realmaster.pairs.settings import load_settings
+from realmaster.pairs.stages import STAGES, Worker
 
-FRAMES = 9
+FRAMES, SHORT = 9, 3
+"""Of a clip; of one of many."""
+
 HERE = "benchmarks.pairs"
 
 
@@ -55,9 +60,10 @@ class Busy:
 
 
 class Idle(Busy):
-    """A model that costs nothing."""
+    """A model that costs nothing, of short clips."""
 
     SECONDS = 0.0
+    rules = LiftRules(window=SHORT, overlap=1, frame_step=1, size_multiple=1, max_side=4096)
 
 
 def compute(seconds: float) -> None:
@@ -71,16 +77,7 @@ def compute(seconds: float) -> None:
 
 
 def street(path: Path, frames: int) -> Take:
-    city = City(20260200)
-    described = descriptors(city.size)
-    writer = TakeWriter(
-        path, conventions=Conventions(), descriptors=described, engine="city", game=game_name(city), fps=24.0
-    )
-    for index in range(frames):
-        seen = city.frame(index)
-        arrays = {d.name: Channel(d, channels(seen)[d.name], index) for d in described}
-        writer.append(Frame(index, index, seen.time, seen.camera, arrays, Conventions()))
-    writer.close()
+    record_take(path, City(20260200), range(frames))
     return Take(path)
 
 
@@ -92,37 +89,67 @@ def noise(path: Path, frames: int) -> Take:
     for index in range(frames):
         picture = np.kron(random.integers(0, 255, (9, 16, 3), np.uint8), np.ones((4, 4, 1), np.uint8))
         channel = Channel(descriptor, picture, index)
-        flags = ("cut",) if index % FRAMES == 0 else ()
+        flags = ("cut",) if index % SHORT == 0 else ()
         writer.append(Frame(index, index, index / 24, None, {"color": channel}, Conventions(), flags))
     writer.close()
     return Take(path)
 
 
 def overhead(folder: Path) -> None:
+    import torch
+
+    from realmaster.pairs import crew
+
+    torch.set_num_threads(1)  # so that a model's processor time is its thread's
     take = street(folder / "take", 6 * FRAMES)
     settings = load_settings()
     job = make_job(folder / "d", "embedded", "embedded", settings)
     Dataset(job.dataset).begin(job.about, resume=False)
     plan = make_plan([take], job)
-    crews: list[ThreadCrew] = []
+    wall, processor = Meter(time.perf_counter), Meter(time.process_time)
+    model = {"wall": 0.0, "processor": 0.0}
 
-    class Warm(ThreadCrew):
-        """Its models are loaded, and have run once."""
+    class Timed(Worker):
+        """Its models are loaded, and have run once, before the clock starts."""
 
-        def __init__(self, job: Any) -> None:
-            super().__init__(job)
-            crews.append(self)
-            for stage in ("edit", "propagate", "finish"):
-                self._worker.run(stage, plan.clips[0])
-            self._worker.model_seconds, Warm.began = 0.0, time.perf_counter()
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            for stage in STAGES:
+                self.run(stage, plan.clips[0])
+            model.update(wall=0.0, processor=0.0)
+            wall.start(), processor.start()
 
-    from realmaster.pairs import run
+        def _in_turn(self, call: Any, *args: Any) -> tuple[Any, float]:
+            def timed(*args: Any) -> Any:
+                began = time.thread_time()
+                made = call(*args)
+                model["processor"] += time.thread_time() - began
+                return made
 
-    run.ThreadCrew = Warm  # type: ignore[misc]
+            made, seconds = super()._in_turn(timed, *args)
+            model["wall"] += seconds
+            return made, seconds
+
+    crew.Worker = Timed  # type: ignore[misc]
     made = make_pairs(plan, job)
-    wall = time.perf_counter() - Warm.began  # type: ignore[attr-defined]
-    model = crews[0].model_seconds
-    print(f"overhead  {made.made} clips, wall {wall:.1f} s, models {model:.1f} s: {100 * (1 - model / wall):.1f} %")
+    shares = [1 - model["wall"] / wall.passed(), 1 - model["processor"] / processor.passed()]
+    print(
+        f"overhead  {made.made} clips in {wall.passed():.1f} s: no model at work for {100 * shares[0]:.1f} % of it; "
+        f"{100 * shares[1]:.1f} % of the processor time is not the models'"
+    )
+
+
+class Meter:
+    """What a clock has counted since it was started."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._began = clock, 0.0
+
+    def start(self) -> None:
+        self._began = self._clock()
+
+    def passed(self) -> float:
+        return self._clock() - self._began
 
 
 def ray(folder: Path) -> None:
@@ -156,15 +183,16 @@ def ray(folder: Path) -> None:
 
 def memory(folder: Path) -> None:
     clips = int(os.environ.get("PAIRS_BENCH_CLIPS", "1000"))
-    take = noise(folder / "take", clips * FRAMES)
+    take = noise(folder / "take", clips * SHORT)
     job = make_job(folder / "d", f"{HERE}:Idle", f"{HERE}:Idle", load_settings())
     Dataset(job.dataset).begin(job.about, resume=False)
     plan, resident = make_plan([take], job), {}
     process = psutil.Process()
 
     def note(done: int, total: int, _: str) -> None:
-        if done % 50 == 0:
+        if done and done % 50 == 0:
             resident[done] = process.memory_info().rss / 2**20
+            print(f"memory    {resident[done]:.0f} MiB after {done} clips", file=sys.stderr)
 
     make_pairs(plan, job, progress=note)
     last = max(resident)

@@ -3,9 +3,10 @@
     python benchmarks/study.py embedded mine=runs/my-lora --seeds 10000500:10000506 -o study.md
 
 Each argument is a lift: a profile, a folder or a profile file of `realmaster lift --model`, with a name of its own
-before `=`. The untouched render and the reference itself are rows too. Prints a table in markdown and, with -o, writes
-it, with every clip's scores beside it as JSON. From Python, `study` takes any functions from a clip to its video, for
-systems that are no profile (a still editor, a propagation between anchors).
+before `=`; or `editing`, every frame edited as a picture by itself; or `pipeline`, what `realmaster pairs` makes of it:
+anchors and propagation. The untouched render and the reference itself are rows too. Prints a table in markdown and,
+with -o, writes it, with every clip's scores beside it as JSON. From Python, `study` takes any functions from a clip to
+its video.
 """
 
 from __future__ import annotations
@@ -90,6 +91,35 @@ def lift_of(model: str, seed: int = 0, steps: int | None = None) -> System:
     return system
 
 
+def editing() -> System:
+    """Every frame edited as a picture by itself, by the editor that makes the anchors of `realmaster pairs`."""
+    from realmaster.pairs.editors import load_editor
+    from realmaster.pairs.settings import load_settings
+
+    editor = load_editor("embedded", load_settings())
+    return lambda clip: np.stack([editor.edit(frame.color, "", seed) for seed, frame in enumerate(clip.frames)])
+
+
+def pipeline() -> System:
+    """Anchors edited, then propagated along the geometry: what `realmaster pairs` makes, before its filters."""
+    from realmaster.pairs.carrying import carry_anchors, complete
+    from realmaster.pairs.editors import load_editor
+    from realmaster.pairs.propagators import anchor_places, load_propagator
+    from realmaster.pairs.settings import load_settings
+
+    settings = load_settings()
+    editor, propagator = load_editor("embedded", settings), load_propagator("embedded", settings)
+    rules = propagator.rules
+
+    def system(clip: Clip) -> np.ndarray:
+        places = anchor_places(len(clip.frames), rules.window, rules.overlap)
+        anchors = {place: editor.edit(clip.frames[place].color, "", 0) for place in places}
+        carried, known = carry_anchors(clip.frames, anchors)
+        return complete(propagator.propagate({propagator.cue: carried}, anchors, "", 0), carried, known)
+
+    return system
+
+
 def study(systems: Mapping[str, System], clips: Sequence[Clip]) -> dict[str, list[dict[str, float | None]]]:
     """System -> the scores of its lift of each clip; the render and the reference are systems as well."""
     all_systems: dict[str, System] = {RENDER: lambda clip: clip.color, **systems, TRUTH: lambda clip: clip.reference}
@@ -139,7 +169,8 @@ def main() -> None:
     systems = {}
     for each in args.lifts:
         name, _, model = each.rpartition("=")
-        systems[name or model] = lift_of(model, steps=args.steps)
+        made = {"editing": editing, "pipeline": pipeline}.get(model)
+        systems[name or model] = made() if made else lift_of(model, steps=args.steps)
     clips = [held_out_clip(seed, (width, height), args.frames) for seed in range(a, b)]
     results = study(systems, clips)
     heading = f"{b - a} streets from seed {a}, {args.frames} frames of {args.size}, against the reference shading.\n"

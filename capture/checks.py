@@ -15,7 +15,8 @@ from capture.errors import FrameError
 
 def is_number(value: object) -> bool:
     """Whether it is a number, Python's or numpy's, finite or not; True and False are none."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    kind = type(value)
+    return kind is float or (kind is not bool and isinstance(value, int | float | np.integer | np.floating))
 
 
 def is_finite(value: object) -> bool:

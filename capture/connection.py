@@ -35,6 +35,8 @@ class Connection:
     """Process id of the daemon."""
     http: str
     """Address of the page, "http://127.0.0.1:8765", or empty."""
+    key: dict[str, str] | None = None
+    """Where the daemon listens beyond this machine: the fields of `capture.keys.BridgeKey`, for bridges here."""
 
 
 def new_token() -> str:
@@ -93,7 +95,11 @@ def read_connection(endpoint: str = DEFAULT_ENDPOINT) -> Connection:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         connection = Connection(
-            str(values["endpoint"]), str(values["token"]), int(values["pid"]), str(values.get("http") or "")
+            str(values["endpoint"]),
+            str(values["token"]),
+            int(values["pid"]),
+            str(values.get("http") or ""),
+            {str(name): str(text) for name, text in values["key"].items()} if values.get("key") else None,
         )
     except FileNotFoundError:
         raise SenderError(

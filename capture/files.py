@@ -5,11 +5,19 @@ Works on paths and bytes; knows nothing of what they mean.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def numbered(stem: str, suffix: str = "", *, bare: bool = True) -> Iterator[str]:
+    """Names to choose a free one from, for ever: `stem`, `stem`-2, -3 ...; not `bare`: `stem`-1, -2 ..."""
+    if bare:
+        yield stem + suffix
+    yield from (f"{stem}-{number}{suffix}" for number in itertools.count(2 if bare else 1))
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:

@@ -7,6 +7,7 @@ system clears every page and maps it at the first touch.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capture import wire
+
+_RESERVED_BYTES = 2**28
 
 
 class FramePool:
@@ -28,10 +31,19 @@ class FramePool:
         offsets, size = wire.slot_layout(part.array.nbytes for part in message.parts)
         block = self._block(size)
         parts = tuple(
-            wire.Part(part.channel, part.serial, _copy(part.array, block[offset:]))
+            wire.Part(part.channel, part.serial, _copy(part.plain, block[offset:]))
             for part, offset in zip(message.parts, offsets, strict=True)
         )
         return replace(message, slot=None, parts=parts)
+
+    def reserve(self, sizes: Iterable[int]) -> None:
+        """Have the spare blocks there before they are needed, for messages of arrays of so many bytes each; fewer than
+        all where they would take more than 256 MB."""
+        size = wire.slot_layout(sizes)[1]
+        while len(self._free) < self._spare and (1 + len(self._free)) * size <= _RESERVED_BYTES:
+            memory = np.empty(size, np.uint8)
+            memory.fill(0)  # the system maps memory at the first touch
+            self._give_back(memory)
 
     def _block(self, size: int) -> NDArray[np.uint8]:
         try:

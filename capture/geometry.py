@@ -130,20 +130,20 @@ def geometric_edges(
     inverse[~np.isfinite(inverse)] = 0
     edges = np.zeros(depth.shape, dtype=bool)
     for axis in (0, 1):
-        before, after = _shifted(inverse, 1, axis), _shifted(inverse, -1, axis)
+        before, here, after = (_part(inverse, axis, *part) for part in ((0, -2), (1, -1), (2, None)))
         # The nearer side of a step bends downwards: its farther neighbour lies below the line.
-        bend = 2 * inverse - before - after
-        np.moveaxis(bend, axis, 0)[[0, -1]] = 0  # the border has only one neighbour
-        edges |= bend > relative_step * np.maximum(inverse, 1e-12)
+        bend = 2 * here - before - after
+        _part(edges, axis, 1, -1)[...] |= bend > relative_step * np.maximum(here, 1e-12)
     if normal is not None:
-        has_normal = np.asarray(normal.any(axis=-1))
+        x, y, z = np.moveaxis(normal, -1, 0)
+        has_normal = (x != 0) | (y != 0) | (z != 0)
         for axis in (0, 1):
-            cosine = (normal * _shifted(normal, -1, axis)).sum(axis=-1)
-            both = has_normal & _shifted(has_normal, -1, axis)
-            edges |= both & (cosine < np.cos(angle_radians))
+            cosine = sum(_part(n, axis, 0, -1) * _part(n, axis, 1, None) for n in (x, y, z))
+            both = _part(has_normal, axis, 0, -1) & _part(has_normal, axis, 1, None)
+            _part(edges, axis, 0, -1)[...] |= both & (cosine < np.cos(angle_radians))
     if instance is not None:
         for axis in (0, 1):
-            edges |= instance != _shifted(instance, -1, axis)
+            _part(edges, axis, 0, -1)[...] |= _part(instance, axis, 0, -1) != _part(instance, axis, 1, None)
     return edges
 
 
@@ -211,6 +211,11 @@ def _shifted(image: NDArray[Any], step: int, axis: int) -> NDArray[Any]:
     """out[i] = image[i - step] along `axis` for a step of 1 or -1; the border is repeated."""
     index = np.clip(np.arange(image.shape[axis]) - step, 0, image.shape[axis] - 1)
     return np.take(image, index, axis=axis)
+
+
+def _part(image: NDArray[Any], axis: int, first: int, last: int | None) -> NDArray[Any]:
+    """The view [first, last) of `image` along `axis`."""
+    return image[first:last] if axis == 0 else image[:, first:last]
 
 
 def _bilinear(image: NDArray[Any], x: Floats, y: Floats) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capture.frame import Frame
+from capture.geometry import geometric_edges
 
 SKY = (24, 26, 32)
 """Colour of pixels without a surface in depth and normal pictures."""
@@ -128,6 +129,15 @@ def channel_picture(
     if family == "motion":
         return motion_to_picture(array)
     return ids_to_picture(array) if family in ("segmentation", "instance") else values_to_picture(array)
+
+
+def edges_picture(frame: Frame) -> NDArray[np.uint8]:
+    """Silhouettes and creases of a frame's geometry, white on black, (H, W, 3); needs depth."""
+    normal = frame.normal if "normal" in frame.available else None
+    if normal is not None and normal.shape[:2] != frame.depth.shape:
+        normal = None
+    lines = geometric_edges(frame.depth, normal).astype(np.uint8) * np.uint8(255)
+    return np.repeat(lines[..., None], 3, axis=-1)
 
 
 def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:

@@ -7,7 +7,8 @@ A record is a header of 104 bytes and a payload. A segment file begins with one 
 
     METADATA, CHANNEL, CHANNEL, ..., COMMIT
 
-written at once. A frame counts only when its COMMIT is there; bytes after the last COMMIT are an unfinished frame.
+written at once. A frame counts only when its COMMIT is there; bytes after the last COMMIT are an unfinished frame, or
+the zeros with which a file ends that is being written in whole blocks.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ MAGIC = b"\xabRMK"
 
 VERSION = 1
 """Version of the record layout."""
+
+PADDING = 4096
+"""A file that is being written, or whose writer died, may end in fewer zeros than these: they stand for nothing."""
 
 _LAYOUT = struct.Struct("<4sBBHQQd32s16sQQI")
 _CRC = struct.Struct("<I")
@@ -159,7 +163,7 @@ class SegmentScan:
     committed: int = 0
     """Byte after the last COMMIT (or after the SEGMENT record when no frame is whole)."""
     size: int = 0
-    """Bytes of the file that the walk saw."""
+    """Bytes of the file that the walk saw, without padding."""
 
 
 class RecordFile:
@@ -303,6 +307,11 @@ def scan(file: RecordFile, start: int = 0) -> SegmentScan:
             frame = -1
     if frame >= 0:
         result.unfinished.append((frame, frame_at, result.size))
+    elif 0 < result.size - result.committed < PADDING and not any(
+        file.read(result.committed, result.size - result.committed)
+    ):
+        result.size = result.committed
+        result.damage.pop()
     return result
 
 

@@ -16,6 +16,7 @@ import os
 import sys
 import time as clock
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -121,14 +122,14 @@ class Grabber:
         return opened
 
 
-class Target:
+class Target(ABC):
     """What is recorded: where it is now."""
 
     name = "monitor"
 
+    @abstractmethod
     def place(self) -> Rectangle | None:
         """Where it is now, None while it cannot be seen. ScreenError or DesktopError when it is gone."""
-        raise NotImplementedError
 
 
 class Fixed(Target):

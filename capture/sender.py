@@ -16,6 +16,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +32,8 @@ from capture.conventions import check_handedness
 from capture.errors import FrameError, ProtocolError, SenderError, UserError
 from capture.frame import Descriptor, Entity
 from capture.frame_pool import FramePool
+from capture.keys import BridgeKey, read_bridge_key
+from capture.reduction import CAPABILITIES, Reduction
 from capture.shared_memory import Segment
 from capture.wire_header import MODES
 
@@ -46,7 +49,17 @@ _HEARTBEAT_MS = 1000
 _PATIENCE_MS = 5000
 _TOKEN_SECONDS = 3.0
 _SPARE_BLOCKS = 3
-_MONITORED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_NOT_LET_IN = "does not let this key in: take one that `realmaster daemon keys` writes there"
+_NO_AGREEMENT = (
+    "asks for a key, or has none itself: set REALMASTER_KEY to a file that `realmaster daemon keys` wrote there, "
+    "or to nothing"
+)
+_MONITORED = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_DISCONNECTED
+)
 
 
 @dataclass
@@ -73,6 +86,9 @@ class FrameSender:
     mode: "live" never blocks: without credit a frame is dropped and counted, and the next one tells how many.
         "lossless" waits for credit, so the engine's clock waits too. The daemon may impose one of them.
     token: by default the environment variable REALMASTER_TOKEN, else the daemon's connection file.
+    key: the key file for a daemon on another machine (`realmaster daemon keys`), which takes the token's place; by
+        default the environment variable REALMASTER_KEY. Over a link that the daemon says is slow, frames are packed
+        or made smaller before they are sent, see `reduction`.
     capabilities: names of the control messages that the caller obeys (see `controls`).
     shared_memory: leave pixels in shared memory where the daemon offers it and it can be attached; without, or for a
         frame larger than its slots, they travel as parts of the message. Nothing else differs.
@@ -96,6 +112,7 @@ class FrameSender:
         legend: Mapping[str, Mapping[int, str]] | None = None,
         mode: str = "live",
         token: str | None = None,
+        key: str | Path | None = None,
         capabilities: Sequence[str] = (),
         shared_memory: bool = True,
         connect_timeout: float = 10.0,
@@ -110,6 +127,8 @@ class FrameSender:
         self.goodbye: wire.Goodbye | None = None
         self._descriptors = {descriptor.name: descriptor for descriptor in channels}
         self._token = token or os.environ.get("REALMASTER_TOKEN")
+        key = key or os.environ.get("REALMASTER_KEY")
+        self._key = read_bridge_key(key) if key else None
         self._connect_timeout = connect_timeout
         self._give_up_after = _patience() if give_up_after is None else give_up_after
         self._hello = wire.Hello(
@@ -122,7 +141,7 @@ class FrameSender:
             mode=mode,
             channels=tuple(channels),
             legend={channel: dict(names) for channel, names in (legend or {}).items()},
-            capabilities=(*capabilities, wire.SHARED_MEMORY) if shared_memory else tuple(capabilities),
+            capabilities=(*capabilities, *([wire.SHARED_MEMORY] if shared_memory else []), *CAPABILITIES),
         )
         _own_check(self._hello)
         self._welcome: wire.Welcome | None = None
@@ -168,6 +187,11 @@ class FrameSender:
     def transport(self) -> str:
         """How pixels travel now: "shared memory", or "tcp"."""
         return "tcp" if self._segment is None else "shared memory"
+
+    @property
+    def reduction(self) -> Reduction | None:
+        """What the daemon has this session do with its frames, for a slow link; None where they go as they are."""
+        return None if self._welcome is None else self._welcome.reduction
 
     def send(
         self,
@@ -318,11 +342,14 @@ class FrameSender:
         if self._welcome is None or self._credit <= 0:
             return False
         if self._undescribed:
-            self._undescribed = not self._deliver(wire.Channels(self._hello.channels))
+            describe = (self.reduction or Reduction()).describe
+            channels = tuple(describe(descriptor) for descriptor in self._hello.channels)
+            self._undescribed = not self._deliver(wire.Channels(channels))
         return not self._undescribed
 
     def _accepted(self, message: wire.FrameMessage) -> wire.FrameMessage:
-        """The message as the present session takes it: accepted channels only, with the count of missed frames."""
+        """The message as the present session takes it: accepted channels only, reduced where the daemon asked for that,
+        with the count of missed frames."""
         assert self._welcome is not None
         parts = tuple(part for part in message.parts if part.channel not in self._declined)
         if not parts:
@@ -330,6 +357,8 @@ class FrameSender:
                 f"The daemon takes none of the channels {', '.join(part.channel for part in message.parts)}, "
                 f"only {', '.join(self._welcome.channels)}."
             )
+        if self.reduction is not None:
+            return self._reduced(replace(message, parts=parts, dropped_before=self._missed), self.reduction)
         size = sum(part.array.nbytes for part in parts)
         if size > self._welcome.max_frame_bytes:
             raise SenderError(
@@ -338,6 +367,18 @@ class FrameSender:
             )
         return replace(message, parts=parts, dropped_before=self._missed)
 
+    def _reduced(self, message: wire.FrameMessage, reduction: Reduction) -> wire.FrameMessage:
+        """Of an engine's frame what is sent over a slow link, in memory of its own."""
+        owner = next((part for part in message.parts if part.channel == "color"), message.parts[0])
+        return replace(
+            message,
+            camera=reduction.camera(message.camera, owner.array.shape),
+            parts=tuple(
+                part._replace(array=reduction.array(self._descriptors[part.channel], part.plain))
+                for part in message.parts
+            ),
+        )
+
     def _placed(self, message: wire.FrameMessage) -> wire.FrameMessage:
         """The message with its pixels copied, so that the engine may reuse its arrays at once: to the next slot, where
         there is one and they fit.
@@ -345,6 +386,8 @@ class FrameSender:
         There are at least as many slots as frames that the daemon lets be under way, and it has read a frame's slot
         when the credit of that frame or of a later one comes back: the next slot in turn is always free.
         """
+        if self.reduction is not None:
+            return message
         segment = self._segment
         if segment is None:
             return self._pool.copy(message)
@@ -356,7 +399,7 @@ class FrameSender:
         for part, offset in zip(message.parts, offsets, strict=True):
             dtype = part.array.dtype.newbyteorder("<")
             place = np.ndarray(part.array.shape, dtype, segment.slots[number], offset)
-            np.copyto(place, part.array)
+            np.copyto(place, part.plain)
             parts.append(part._replace(array=place, offset=offset))
         return replace(message, parts=tuple(parts), slot=number)
 
@@ -413,11 +456,23 @@ class FrameSender:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _PATIENCE_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TTL, _PATIENCE_MS)
+        if (key := self._key or self._key_of_this_machine()) is not None:
+            self._socket.setsockopt_string(zmq.CURVE_SERVERKEY, key.server_key)
+            self._socket.setsockopt_string(zmq.CURVE_PUBLICKEY, key.public_key)
+            self._socket.setsockopt_string(zmq.CURVE_SECRETKEY, key.secret_key)
         self._monitor = self._socket.get_monitor_socket(_MONITORED)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         self._socket.connect(self.endpoint)
+
+    def _key_of_this_machine(self) -> BridgeKey | None:
+        """What the connection file says of keys, when there is one already."""
+        try:
+            key = read_connection(self.endpoint).key
+            return BridgeKey(**key) if key else None
+        except (UserError, TypeError):
+            return None
 
     def _close_socket(self) -> None:
         self._closed = True
@@ -446,6 +501,8 @@ class FrameSender:
                 news = recv_monitor_message(self._monitor, zmq.NOBLOCK)
             except zmq.Again:
                 break
+            if (refusal := _refusal(news)) is not None:
+                self._failure = SenderError(f"The daemon at {self.endpoint} {refusal}.")
             self._end_session()
             if self._connected:
                 self._alone_since = clock.monotonic()
@@ -461,7 +518,8 @@ class FrameSender:
 
     def _say_hello(self) -> None:
         try:
-            token = self._token if self._token is not None else read_connection(self.endpoint).token
+            known = self._token if self._token is not None else "" if self._key is not None else None
+            token = known if known is not None else read_connection(self.endpoint).token
         except SenderError as error:
             self._token_trouble(error)
             return
@@ -502,6 +560,10 @@ class FrameSender:
             if message.session == self._hello.session and self._hello_due == math.inf:
                 self._welcome = message
                 self._declined = self._announced - set(message.channels)
+                if message.reduction is not None:
+                    self._undescribed = message.reduction.shrink > 1
+                    # A warning, so that it is seen where nobody has set up logging: what is recorded is less.
+                    log.warning("the link to %s is slow, frames are sent so: %s", self.endpoint, message.reduction)
                 self._trouble = None
                 self._credit = message.credit
         elif isinstance(message, wire.Error):
@@ -552,6 +614,15 @@ class FrameSender:
         else:
             self._hello_due = math.inf
             self._failure = error
+
+
+def _refusal(news: Mapping[str, Any]) -> str | None:
+    """What a failed handshake says of the daemon; None where it may be a matter of time."""
+    if news["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        return _NOT_LET_IN
+    if news["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+        return _NO_AGREEMENT
+    return None
 
 
 def _patience() -> float:

@@ -230,6 +230,9 @@ def _cut_torn_tail(folder: Path, name: str, found: Survey, expected: int | None,
         os.truncate(path, scan.committed)
         scan.size = scan.committed
         report.actions.append(f"{name}: {torn} bytes of an unfinished frame were moved to {side.name}.")
+    elif not torn and path.stat().st_size > scan.size:
+        os.truncate(path, scan.size)
+        report.actions.append(f"{name}: the zeros at its end were taken off.")
     if not scan.size:
         path.unlink()
         del found.scans[name]

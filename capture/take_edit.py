@@ -222,18 +222,22 @@ def _new_take(out: Path, takes: Sequence[Take], preview: bool) -> Iterator[tuple
             if entry["name"] not in channels or "bound" in entry:  # the manifest names the looser of two codecs
                 channels[entry["name"]] = entry
     known = {field_.name for field_ in fields(Descriptor)}
-    writer = TakeWriter(
-        partial,
-        conventions=takes[0].conventions,
-        descriptors=[Descriptor.from_dict({k: v for k, v in e.items() if k in known}) for e in channels.values()],
-        engine=head["engine"],
-        game=head["game"],
-        fps=takes[0].fps,
-        legend=legend,
-        metadata={key: value for key, value in head["metadata"].items() if key != MADE_FROM},
-        preview=preview,
-        settings=WriterSettings(codecs={name: entry["codec"] for name, entry in channels.items()}),
-    )
+    try:
+        writer = TakeWriter(
+            partial,
+            conventions=takes[0].conventions,
+            descriptors=[Descriptor.from_dict({k: v for k, v in e.items() if k in known}) for e in channels.values()],
+            engine=head["engine"],
+            game=head["game"],
+            fps=takes[0].fps,
+            legend=legend,
+            metadata={key: value for key, value in head["metadata"].items() if key != MADE_FROM},
+            preview=preview,
+            settings=WriterSettings(codecs={name: entry["codec"] for name, entry in channels.items()}),
+        )
+    except TakeError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise _not_made(out, error.__context__) from None
     try:
         yield writer, report
         if not report.frames:
@@ -246,9 +250,13 @@ def _new_take(out: Path, takes: Sequence[Take], preview: bool) -> Iterator[tuple
         writer.abandon()
         shutil.rmtree(partial, ignore_errors=True)
         if writer.stopped or isinstance(error, OSError):
-            why = getattr(error, "strerror", None) or "the disk is full or refuses to write"
-            raise TakeError(f"take {out} could not be made ({why}): free some space or choose another place.") from None
+            raise _not_made(out, error) from None
         raise
+
+
+def _not_made(out: Path, error: BaseException | None) -> TakeError:
+    why = getattr(error, "strerror", None) or "the disk is full or refuses to write"
+    return TakeError(f"take {out} could not be made ({why}): free some space or choose another place.")
 
 
 def _short(value: Any) -> str:

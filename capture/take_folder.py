@@ -26,9 +26,9 @@ from capture.files import write_atomically
 from capture.records import RecordFile, SegmentScan, pack_map, payload, scan, unpack_map
 
 FORMAT = "realmaster-take"
-VERSION = 2
+VERSION = 3
 """Version of the folder's format. Readers refuse higher ones and read all lower ones. 2: codecs ffvhuff, webp, log16
-and oct16; a segment file for each change of the channels."""
+and oct16; a segment file for each change of the channels. 3: codec avi; codec depth for numbers of 1 byte."""
 
 MANIFEST = "take.json"
 INDEX = "index"

@@ -112,6 +112,11 @@ def encode_frame(
         "camera": None if frame.raw_camera is None else frame.raw_camera.to_dict(),
         "entities": [entity.to_dict() for entity in frame.entities],
         "channels": [channel.descriptor.to_dict() for channel in frame.channels.values()],
+        "metres": {
+            name: channel.descriptor.factor * frame.conventions.metres_per_unit
+            for name, channel in frame.channels.items()
+            if channel.descriptor.kind == "linear" and channel.descriptor.in_metres
+        },
     }
     return EncodedFrame(int(frame.serial), float(frame.time), metadata, tuple(channels))
 
@@ -210,6 +215,11 @@ class StoredChannel(Channel):
         self.serial = serial
         self.codec = codec
         self._payload, self._where, self._check = payload, where, check
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the payload."""
+        return len(self._payload)
 
     def __repr__(self) -> str:
         return f"StoredChannel({self.descriptor.name}, codec={self.codec}, serial={self.serial})"

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from capture.append_file import AppendFile, new_buffer
 from capture.camera import Conventions
 from capture.codecs import CODECS, EXACT, Precision, codec, live_codec
 from capture.errors import TakeError
@@ -59,6 +60,8 @@ class WriterSettings:
     sync_seconds: float = 0.2
     """At most so much recording is lost when the power fails. Short, for the less is written at once, the less a disk
     holds up the next frame."""
+    direct: bool = True
+    """Write frames past the system's memory where the system can; see `capture.append_file`."""
     codecs: Mapping[str, str] = field(default_factory=dict)
     """Codec by channel name where it is not `capture.codecs.live_codec`."""
     precision: Precision = EXACT
@@ -130,7 +133,9 @@ class TakeWriter:
         self._present: dict[str, Descriptor] | None = None  # the channels of the last frame
         self._first_time = self._last_time = math.nan
         self._dropped = self._desync = self._events = 0
-        self._segment_fd = self._events_fd = -1
+        self._file: AppendFile  # the last segment
+        self._buffer = new_buffer()
+        self._events_fd = -1
         self._synced = clock.monotonic()
         self._syncing: Future[None] | None = None
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="take-sync")
@@ -180,7 +185,7 @@ class TakeWriter:
             segment = self._segments[-1]
             self._note_changes(encoded)
             start = segment["bytes"]
-            _write(self._segment_fd, parts)
+            self._file.append(parts)
             self._sync_sometimes()
         except OSError as error:
             raise self._stop(error) from None
@@ -292,36 +297,30 @@ class TakeWriter:
             "session": {key: self._manifest[key] for key in (*SESSION_KEYS, "channels")},
         }
         parts = record(Kind.SEGMENT, pack_map(head), frame=self.frames, codec="msgpack")
-        self._segment_fd = _create(self.path / name)
+        self._file = AppendFile(self.path / name, self._buffer, self._settings.direct)
         self._described = False
         channels = self._manifest["channels"]
         self._segments.append({"file": name, "first_frame": self.frames, "frames": 0, "bytes": 0, "channels": channels})
-        _write(self._segment_fd, parts)
-        size = sum(len(part) for part in parts)
-        self._segments[-1]["bytes"] = size
-        self.bytes += size
+        self._file.append(parts)
+        self._segments[-1]["bytes"] = self._file.length
+        self.bytes += self._file.length
 
     def _end_segment(self) -> None:
-        if self._segment_fd < 0:
-            return
         if self._syncing is not None:
-            self._syncing.result()
-            self._syncing = None
-        fd, self._segment_fd = self._segment_fd, -1
-        try:
-            _sync(fd)
-        finally:
-            os.close(fd)
+            syncing, self._syncing = self._syncing, None
+            syncing.result()
+        if hasattr(self, "_file"):
+            self._file.close()
 
     def _sync_sometimes(self) -> None:
-        """Start a sync on its own thread once a second, so that a slow disk does not hold up the next frame."""
+        """Start a sync on its own thread now and then, so that a slow disk does not hold up the next frame."""
         if self._syncing is not None and self._syncing.done():
             done, self._syncing = self._syncing, None
             done.result()
         now = clock.monotonic()
         if self._syncing is None and now - self._synced >= self._settings.sync_seconds:
             self._synced = now
-            self._syncing = self._syncer.submit(_sync_and_release, self._segment_fd, self._segments[-1]["bytes"])
+            self._syncing = self._syncer.submit(self._file.sync)
 
     def _check_space(self, size: int) -> None:
         if shutil.disk_usage(self.path).free < self._settings.reserve_bytes + size:
@@ -345,7 +344,7 @@ class TakeWriter:
 
     def _cut_unfinished(self) -> None:
         with suppress(OSError):
-            os.ftruncate(self._segment_fd, self._segments[-1]["bytes"])
+            self._file.cut(self._segments[-1]["bytes"])
 
     def _finalise(self) -> None:
         try:
@@ -369,11 +368,12 @@ class TakeWriter:
 
     def _release(self) -> None:
         self._syncer.shutdown()
-        for fd in (self._segment_fd, self._events_fd):
-            if fd >= 0:
-                with suppress(OSError):
-                    os.close(fd)
-        self._segment_fd = self._events_fd = -1
+        if hasattr(self, "_file"):
+            self._file.release()
+        if self._events_fd >= 0:
+            with suppress(OSError):
+                os.close(self._events_fd)
+        self._events_fd = -1
         if hasattr(self, "_lock"):
             self._lock.release()
 
@@ -411,7 +411,7 @@ class TakeWriter:
 
     def _write_event(self, name: str, time: float, data: Mapping[str, Any]) -> None:
         line = {"name": name, "time": plain(float(time)), "frame": self.frames, "data": plain(data)}
-        _write(self._events_fd, [json.dumps(line, allow_nan=False).encode() + b"\n"])
+        _write(self._events_fd, json.dumps(line, allow_nan=False).encode() + b"\n")
         self._events += 1
 
     def _channel_entry(self, descriptor: Descriptor) -> dict[str, Any]:
@@ -442,29 +442,9 @@ def _create(path: Path) -> int:
     return os.open(path, flags, 0o644)
 
 
-def _write(fd: int, parts: Sequence[bytes | memoryview]) -> None:
-    """Write all parts in order; a single system call where the system has one for many buffers."""
-    if not hasattr(os, "writev"):
-        parts = [b"".join(parts)]
-    pending = [memoryview(part).cast("B") for part in parts]
-    while pending:
-        done = os.writev(fd, pending[:64]) if hasattr(os, "writev") else os.write(fd, pending[0])
-        while pending and done >= len(pending[0]):
-            done -= len(pending.pop(0))
-        if done:
-            pending[0] = pending[0][done:]
-
-
-def _sync(fd: int) -> None:
-    getattr(os, "fdatasync", os.fsync)(fd)
-
-
-def _sync_and_release(fd: int, length: int) -> None:
-    """Make a file's first `length` bytes safe, and have the system keep no copy of them in memory: nobody reads a take
-    at once, it would push out the game's own files, and pages that are free again are the cheapest to write to."""
-    _sync(fd)
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, length, os.POSIX_FADV_DONTNEED)
+def _write(fd: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(fd, line) :]
 
 
 def _sync_folder(path: Path) -> None:

@@ -6,6 +6,7 @@ Works on uint8 images and their times, through PyAV. Knows nothing of takes or f
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -166,6 +167,29 @@ def iterate_video(path: str | os.PathLike[str]) -> Iterator[tuple[float, NDArray
                 time = frame.time if frame.time is not None else number / float(stream.average_rate or 24)
                 yield float(time), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     except (OSError, av.FFmpegError) as error:
+        raise VideoError(f"{path} cannot be read as a video ({_reason(error)}).") from None
+
+
+def read_image(path: str | os.PathLike[str], seconds: float) -> NDArray[np.uint8]:
+    """The image (H, W, 3) uint8 that a video shows at a moment, in seconds from its beginning; its first or last one
+    for moments before or after it. Raises VideoError."""
+    import av
+
+    path = Path(path)
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            start = stream.start_time or 0
+            container.seek(start + max(0, math.floor(seconds / (stream.time_base or TIME_BASE))), stream=stream)
+            shown = None
+            for frame in container.decode(stream):
+                if shown is not None and frame.time is not None and frame.time > seconds + 1e-4:
+                    break
+                shown = frame
+            if shown is None:
+                raise VideoError(f"{path} has no pictures.")
+            return np.asarray(shown.to_ndarray(format="rgb24"), np.uint8)
+    except (OSError, av.FFmpegError, IndexError) as error:
         raise VideoError(f"{path} cannot be read as a video ({_reason(error)}).") from None
 
 

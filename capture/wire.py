@@ -23,6 +23,7 @@ from capture.camera import Axes, Camera, Conventions
 from capture.conventions import check_handedness
 from capture.errors import FrameError, ProtocolError
 from capture.frame import DTYPES, Channel, Descriptor, Entity, Frame, check_shape
+from capture.reduction import Coded, Reduction, coded
 from capture.wire_header import (
     Header,
     Limits,
@@ -77,10 +78,16 @@ class Part(NamedTuple):
     """Name of the channel, as announced in hello."""
     serial: int
     """Serial of the frame that this array was rendered with."""
-    array: NDArray[Any]
-    """The pixels, (H, W) or (H, W, C), C-ordered."""
+    array: NDArray[Any] | Coded
+    """The pixels, (H, W) or (H, W, C), C-ordered; packed where `welcome` asks for that."""
     offset: int | None = None
     """Where they begin in the frame's slot, in bytes; None when they travel with the message."""
+
+    @property
+    def plain(self) -> NDArray[Any]:
+        """The pixels of a part that is not packed."""
+        assert not isinstance(self.array, Coded)
+        return self.array
 
 
 class _Pixels(NamedTuple):
@@ -88,8 +95,10 @@ class _Pixels(NamedTuple):
 
     parts: list[memoryview]
     """The array parts that came with it."""
-    slots: Sequence[memoryview]
-    """The slots of the session's shared memory; none when there is no such memory."""
+    slots: Sequence[memoryview] | None
+    """The slots of the session's shared memory; none when there is no such memory, None when there is no session."""
+    most: int
+    """Bytes that the arrays of one frame may have."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,8 @@ class Hello:
     legend: dict[str, dict[int, str]] = field(default_factory=dict)
     """Per id channel, what its ids mean: {"segmentation": {1: "road"}}."""
     capabilities: tuple[str, ...] = ()
-    """Names of the control messages that the bridge obeys, and SHARED_MEMORY if it can use that."""
+    """Names of the control messages that the bridge obeys, SHARED_MEMORY if it can use that, and what it can do for a
+    slow link: those of `capture.reduction.CAPABILITIES`."""
 
     def _header(self) -> dict[str, Any]:
         world, camera = self.conventions.world_axes.to_dict(), self.conventions.camera_axes.to_dict()
@@ -196,6 +206,7 @@ class FrameMessage:
                     "shape": [int(n) for n in part.array.shape],
                 }
                 | ({} if self.slot is None else {"offset": part.offset})
+                | ({"codec": part.array.codec} if isinstance(part.array, Coded) else {})
                 for part in self.parts
             ],
         }
@@ -211,6 +222,8 @@ class FrameMessage:
             raise malformed(f"the header lists {len(infos)} parts, but {len(pixels.parts)} came")
         else:
             parts = tuple(_part(info, buffer) for info, buffer in zip(infos, pixels.parts, strict=True))
+            if (size := sum(_pixel_bytes(part.array) for part in parts)) > pixels.most:
+                raise ProtocolError("too_large", f"The frame has {size} bytes unpacked; {pixels.most} are allowed.")
         names = [part.channel for part in parts]
         if len(set(names)) != len(names):
             raise malformed("the frame carries a channel twice")
@@ -351,15 +364,21 @@ class Welcome:
     """Frames that may be sent now."""
     max_frame_bytes: int
     """Most bytes of all parts of one frame."""
+    reduction: Reduction | None = None
+    """What to do with frames before they are sent, within the capabilities from hello; None (and not in the header):
+    nothing."""
 
     def _header(self) -> dict[str, Any]:
-        return {
+        header = {
             "session": self.session,
             "channels": list(self.channels),
             "mode": self.mode,
             "credit": int(self.credit),
             "max_frame_bytes": int(self.max_frame_bytes),
         }
+        if self.reduction is None:
+            return header
+        return header | {"reduction": {"shrink": self.reduction.shrink, "codecs": dict(self.reduction.codecs)}}
 
     @classmethod
     def _from_header(cls, h: Header, pixels: _Pixels) -> Welcome:
@@ -369,6 +388,7 @@ class Welcome:
             h.take("mode", as_mode),
             h.take("credit", as_count),
             h.take("max_frame_bytes", as_count),
+            h.take_optional("reduction", _as_reduction),
         )
 
 
@@ -481,6 +501,8 @@ EVENTS = ("marker", "cut", "record_start", "record_stop", "record_toggle", "repl
 SHARED_MEMORY = "shared_memory"
 """Capability of a bridge that can leave its pixels in shared memory, where the daemon offers it."""
 
+_NUMBERS = {name: np.dtype(name).newbyteorder("<") for name in DTYPES}
+
 ALIGNMENT = 64
 """Arrays in a slot begin at multiples of so many bytes: a cache line, and the widest vector registers."""
 
@@ -512,7 +534,7 @@ def encode(message: Message) -> list[bytes | memoryview]:
         raise ProtocolError("too_large", f"The header of the {message.type} exceeds {Limits.header_bytes} bytes.")
     parts: list[bytes | memoryview] = [packed]
     if isinstance(message, FrameMessage) and message.slot is None:
-        parts += [_bytes_of(part.array) for part in message.parts]
+        parts += [part.array.data if isinstance(part.array, Coded) else _bytes_of(part.array) for part in message.parts]
     return parts
 
 
@@ -521,13 +543,14 @@ def decode(
     limits: Limits | None = None,
     *,
     accept: Sequence[str] | None = None,
-    slots: Sequence[memoryview] = (),
+    slots: Sequence[memoryview] | None = (),
 ) -> Message:
-    """The message in `parts` (bytes, memoryviews or zmq Frames); arrays are read-only views of them, or of a slot.
+    """The message in `parts` (bytes, memoryviews or zmq Frames); arrays are read-only views of them, or of a slot, and
+    packed ones (`Coded`) stay so.
 
     accept: message types that make sense here, e.g. FROM_BRIDGE; by default all.
     slots: the slots of the session's shared memory, for a frame whose pixels lie there. The other side may still
-    write to them, so copy what must not change.
+    write to them, so copy what must not change. None where the session has ended: such a frame then has no parts.
     Raises ProtocolError with a code of ERROR_CODES for anything that is not a valid message.
     """
     limits = limits or Limits()
@@ -538,11 +561,12 @@ def decode(
 
 
 def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
-    """The Frame that `message` carries in the session that `hello` began; arrays are shared, not copied.
+    """The Frame that `message` carries in the session that `hello` began; arrays are shared, not copied, and those that
+    are packed are unpacked.
 
     A frame whose channels carry different serials gets the flag "desync". Raises ProtocolError("channels") for a
     channel that was not announced or came with another dtype or number of components, ("malformed") for a camera
-    that does not fit the session's axes.
+    that does not fit the session's axes and for packed data that is broken.
     """
     announced = {descriptor.name: descriptor for descriptor in hello.channels}
     channels = {}
@@ -556,7 +580,11 @@ def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
                 f"Channel {part.channel} came as {part.array.dtype.name}, but was announced as {descriptor.dtype}.",
             )
         try:
-            channels[part.channel] = Channel(descriptor.with_shape(part.array.shape), part.array, part.serial)
+            pixels = part.array.pixels() if isinstance(part.array, Coded) else part.array
+        except FrameError as error:
+            raise malformed(f"of channel {part.channel}, {str(error).rstrip('.')}") from None
+        try:
+            channels[part.channel] = Channel(descriptor.with_shape(part.array.shape), pixels, part.serial)
         except FrameError as error:
             raise ProtocolError("channels", str(error)) from None
     if message.camera is not None:
@@ -582,7 +610,7 @@ def frame_of(message: FrameMessage, hello: Hello, index: int) -> Frame:
 
 
 def _decode(
-    parts: Sequence[Any], limits: Limits, accept: Sequence[str] | None, slots: Sequence[memoryview]
+    parts: Sequence[Any], limits: Limits, accept: Sequence[str] | None, slots: Sequence[memoryview] | None
 ) -> Message:
     if not parts:
         raise malformed("the message has no header")
@@ -609,7 +637,7 @@ def _decode(
     if total > limits.frame_bytes:
         raise ProtocolError("too_large", f"The frame has {total} bytes; {limits.frame_bytes} are allowed.")
     fields_left = Header(kind, header)
-    message = MESSAGES[kind]._from_header(fields_left, _Pixels(arrays, slots))
+    message = MESSAGES[kind]._from_header(fields_left, _Pixels(arrays, slots, limits.frame_bytes))
     fields_left.finish()
     return message
 
@@ -634,6 +662,8 @@ def _parts_in_slot(infos: Sequence[dict[str, Any]], slot: int, pixels: _Pixels) 
     """The parts that lie in a slot: each within it, none over another."""
     if pixels.parts:
         raise malformed(f"the pixels of the frame are in slot {slot}, yet {len(pixels.parts)} parts came")
+    if pixels.slots is None:
+        return ()
     if slot >= len(pixels.slots):
         raise malformed(f"there is no slot {slot}: the shared memory of this session has {len(pixels.slots)}")
     parts = tuple(_part(info, pixels.slots[slot], in_slot=True) for info in infos)
@@ -652,8 +682,12 @@ def _part(info: dict[str, Any], data: memoryview, in_slot: bool = False) -> Part
         raise malformed(f"channel {channel} has the dtype {dtype[:20]!r}, which is not one of {', '.join(DTYPES)}")
     shape = check_shape(h.take("shape", as_list), f"channel {channel}")
     offset = h.take("offset", as_count) if in_slot else None
+    codec = None if in_slot else h.take_optional("codec", as_word)
     h.finish()
-    need = math.prod(shape) * np.dtype(dtype).itemsize
+    if codec is not None:
+        return Part(channel, serial, coded(codec, data, dtype, shape))
+    number = _NUMBERS[dtype]
+    need = math.prod(shape) * number.itemsize
     if offset is not None:
         if offset % ALIGNMENT:
             raise malformed(f"channel {channel} begins at byte {offset}, which is no multiple of {ALIGNMENT}")
@@ -662,9 +696,24 @@ def _part(info: dict[str, Any], data: memoryview, in_slot: bool = False) -> Part
         raise malformed(
             f"channel {channel} of shape {list(shape)} and dtype {dtype} needs {need} bytes, but {data.nbytes} came"
         )
-    array = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    array = np.frombuffer(data, number).reshape(shape)
     array.flags.writeable = False
     return Part(channel, serial, array, offset)
+
+
+def _as_reduction(value: object) -> Reduction:
+    h = Header("reduction", as_map(value))
+    reduction = Reduction(h.take("shrink", as_count), h.take("codecs", _as_codecs))
+    h.finish()
+    return reduction
+
+
+def _as_codecs(value: object) -> dict[str, str]:
+    return {as_word(channel): as_word(codec) for channel, codec in as_map(value).items()}
+
+
+def _pixel_bytes(array: NDArray[Any] | Coded) -> int:
+    return array.pixel_bytes if isinstance(array, Coded) else array.nbytes
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:

@@ -17,6 +17,8 @@ from capture.errors import ProtocolError
 
 MODES = ("live", "lossless")
 
+_PLAIN = (int, float, bool, type(None))
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -68,29 +70,32 @@ def unpack(data: memoryview, limits: Limits) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    if not all(type(key) in (str, int) for key, _ in pairs):
-        raise malformed("a map in the header has a key that is neither text nor an integer")
+    for key, _ in pairs:
+        if type(key) is not str and type(key) is not int:
+            raise malformed("a map in the header has a key that is neither text nor an integer")
     values = dict(pairs)
     if len(values) != len(pairs):
         raise malformed("a map in the header has a key twice")
     return values
 
 
-def _check_values(root: object, limits: Limits) -> None:
-    """Only plain values, no deeper and no longer than allowed; without recursion, as depth is what is checked."""
-    stack = [(root, 1)]
+def _check_values(root: dict[Any, Any], limits: Limits) -> None:
+    """Only plain values, no deeper and no longer than allowed; without recursion, as depth is what is checked. Of types
+    as msgpack makes them: there is one of these for every frame."""
+    stack: list[tuple[Any, int]] = [(root, 1)]
     while stack:
-        value, depth = stack.pop()
-        if isinstance(value, str):
-            if len(value) > limits.text:
-                raise ProtocolError("too_large", f"A text in the header exceeds {limits.text} characters.")
-        elif isinstance(value, dict | list):
-            if depth > limits.depth:
-                raise malformed(f"the header is nested deeper than {limits.depth} levels")
-            children = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-            stack.extend((child, depth + 1) for child in children)
-        elif value is not None and not isinstance(value, bool | int | float):
-            raise malformed(f"the header holds a value of type {type(value).__name__}")
+        holder, depth = stack.pop()
+        if depth > limits.depth:
+            raise malformed(f"the header is nested deeper than {limits.depth} levels")
+        for value in (*holder, *holder.values()) if type(holder) is dict else holder:
+            kind = type(value)
+            if kind is str:
+                if len(value) > limits.text:
+                    raise ProtocolError("too_large", f"A text in the header exceeds {limits.text} characters.")
+            elif kind is dict or kind is list:
+                stack.append((value, depth + 1))
+            elif kind not in _PLAIN:
+                raise malformed(f"the header holds a value of type {kind.__name__}")
 
 
 class Header:

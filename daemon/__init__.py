@@ -11,10 +11,17 @@ A frame's way, one module per step, in reading order:
     jpeg.py       a frame's channel as a JPEG
     live.py       the newest frames lifted again and again
     library.py    the takes that are there
+    exporter.py   exports and trims, in a process of their own
+    models.py     what there is to lift with, asked of a short-lived process
+    lifts.py      the lift queue, which watches the lifting process and starts it again
     worker.py     lifting, in a process of its own that may crash
+    vitals.py     whether a process still gets on
     web/          the HTTP API and the page
     service.py    starts these, carries messages between them, stops them
+    metrics.py    the daemon in figures, for Prometheus and for support
+    logs.py       what all processes log, in one form
     child.py      a process that ends with its parent and never blocks it
+    gate.py       who gets in from other machines, by CURVE keys
     access.py     who may reach the daemon: addresses, tokens, peers that cause errors
 
 `ingest_process.py` runs `ingest` in a process of its own under the service, as `worker.py` does for lifting.

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from capture.connection import endpoint_port
 from capture.errors import UserError
 
+LEAST_TOKEN = 16
+"""Characters of a token that a person chose."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether `host` names this machine only: localhost, 127.0.0.0/8 or ::1."""
@@ -22,16 +25,20 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def check_listen(endpoint: str) -> None:
-    """UserError unless the ZeroMQ endpoint has the form tcp://HOST:PORT, PORT perhaps *, and is on this machine only:
-    nothing else is safe without encryption. (ZeroMQ itself would take port 99999 for 34463.)"""
+def check_listen(endpoint: str, keys: bool = False) -> bool:
+    """Whether the ZeroMQ endpoint reaches beyond this machine. UserError unless it has the form tcp://HOST:PORT, PORT
+    perhaps *, and when it reaches beyond while there are no keys: nothing else is safe without encryption. (ZeroMQ
+    itself would take port 99999 for 34463.)"""
     endpoint_port(endpoint[:-1] + "1" if endpoint.endswith(":*") else endpoint)
     host = endpoint.removeprefix("tcp://").rsplit(":", 1)[0].strip("[]")
-    if not is_loopback(host):
+    if is_loopback(host):
+        return False
+    if not keys:
         raise UserError(
             f"The daemon does not listen on {endpoint}: any address but this machine's own (127.0.0.1) needs CURVE "
-            "keys, which this version does not have yet; use 127.0.0.1 and an SSH tunnel."
+            "keys; make one for each bridge with `realmaster daemon keys NAME`."
         )
+    return True
 
 
 def split_http(address: str, token: str | None) -> tuple[str, int]:
@@ -41,6 +48,11 @@ def split_http(address: str, token: str | None) -> tuple[str, int]:
     host = host.strip("[]")
     if not host or "/" in host or not port.isdecimal() or int(port) > 65535:
         raise UserError(f"The HTTP address {address!r} must have the form HOST:PORT, as 127.0.0.1:8765.")
+    if token is not None and len(token) < LEAST_TOKEN:
+        raise UserError(
+            f"The token for the page has {len(token)} characters, which can be guessed: set REALMASTER_HTTP_TOKEN to "
+            f"{LEAST_TOKEN} or more, from a password generator."
+        )
     if not is_loopback(host) and token is None:
         raise UserError(
             f"The page is not served on {address}: any address but this machine's own (127.0.0.1) needs a token; "

@@ -17,8 +17,6 @@ from typing import Any
 
 log = logging.getLogger("realmaster.daemon")
 
-LOG_FORMAT = "%(asctime)s %(levelname).1s %(message)s"
-
 _spawn = multiprocessing.get_context("spawn")  # never fork: this process has threads, sockets and maybe a GPU
 
 
@@ -153,7 +151,10 @@ def listen(conn: Connection, on_message: Callable[[Any], None], on_end: Callable
                 break
             if message is None:
                 break
-            on_message(message)
+            try:
+                on_message(message)
+            except Exception:  # one order that goes wrong must not make us deaf to the others
+                log.exception("a message of the parent could not be dealt with")
         on_end()
 
     threading.Thread(target=read, name="parent-reader", daemon=True).start()

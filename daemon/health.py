@@ -20,7 +20,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from capture.errors import UserError
-from daemon.child import LOG_FORMAT, Child, Outbox, leave_signals_to_parent, listen
+from daemon import logs
+from daemon.child import Child, Outbox, leave_signals_to_parent, listen
 
 log = logging.getLogger("realmaster.daemon")
 
@@ -70,6 +71,12 @@ class HealthWatch:
             child.stop(5)
         self._fail("The daemon is stopping.")
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the examining process, None while there is none."""
+        child = self._child
+        return child.pid if child is not None and child.alive else None
+
     def report(self, session: str) -> dict[str, Any] | None:
         """The last examination of a session, short: {verdict, line, checks}; None before the first."""
         return self._reports.get(session)
@@ -107,7 +114,7 @@ class HealthWatch:
                 future.set_exception(UserError("The daemon is stopping."))
                 return future
             if self._child is None or not self._child.alive:
-                self._child = Child("health", health_main, (log.getEffectiveLevel(),), self._on_message, self._on_exit)
+                self._child = Child("health", health_main, (logs.settings(),), self._on_message, self._on_exit)
             number = next(self._numbers)
             self._waiting[number] = session, future
             self._child.send({"do": what, "id": number, "session": session, "frames": frames})
@@ -137,10 +144,10 @@ class HealthWatch:
                 future.set_exception(UserError(sentence))
 
 
-def health_main(conn: Connection, log_level: int) -> None:
+def health_main(conn: Connection, log_settings: logs.LogSettings) -> None:
     """Examine what the parent sends until it says so or is gone."""
     leave_signals_to_parent()
-    logging.basicConfig(level=log_level, format=LOG_FORMAT)
+    logs.set_up(log_settings)
     with contextlib.suppress(AttributeError, OSError):
         os.nice(10)  # recording and lifting go first
     outbox = Outbox(conn)

@@ -18,12 +18,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import zmq
 
 from capture import wire
+from capture.camera import Conventions
 from capture.codecs import EXACT, Precision
 from capture.connection import (
     DEFAULT_ENDPOINT,
@@ -34,11 +36,15 @@ from capture.connection import (
 )
 from capture.errors import ProtocolError, TakeError, UserError
 from capture.frame import Descriptor, Frame
+from capture.keys import BridgeKey, KeyRing, new_pair
+from capture.reduction import Reduction
 from capture.shared_memory import Segment
 from capture.take import TakeWriter, WriterSettings, new_take_path
 from capture.take_writer import make_preview
 from daemon.access import Offenders, check_listen, is_token
-from daemon.encoding import Encoding, new_encoders
+from daemon.encoding import Encoders, Encoding
+from daemon.gate import Gate
+from daemon.links import choose
 from daemon.recorder import Recorder, TakeReport
 from daemon.ring import Ring
 from daemon.session import Session, Settings
@@ -114,7 +120,7 @@ class Ingest:
         self._on_event, self._on_frame = on_event, on_frame
         self._sessions: dict[bytes, Session] = {}
         self._recorders: set[Recorder] = set()
-        self._encoders = new_encoders()
+        self._encoders = Encoders(self.settings.record_bytes // 4)
         self._previews = ThreadPoolExecutor(1, "preview video") if previews else None
         self._offenders = Offenders(self.settings.errors_allowed, self.settings.error_seconds)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -123,13 +129,15 @@ class Ingest:
         self._wake_out.setblocking(False)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._gate: Gate | None = None
         self._state = self._describe(time.monotonic())
 
     # -- life
 
     def bind(self) -> str:
         """Take the address, write the connection file, and return the endpoint."""
-        check_listen(self._listen)
+        ring = KeyRing()
+        beyond = check_listen(self._listen, ring.exists)
         try:
             self.takes.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -148,10 +156,16 @@ class Ingest:
             (zmq.HEARTBEAT_TIMEOUT, round(self.settings.vanish_seconds * 1000)),
         ):
             self._socket.setsockopt(option, value)
+        own: BridgeKey | None = None
+        if beyond:
+            own = BridgeKey("this machine", ring.pair()[0], *new_pair())
+            self._gate = Gate(self._context, self._socket, ring, own.public_key)
         try:
             self._socket.bind(self._listen)
             self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-            write_connection(Connection(self.endpoint, self.token, os.getpid(), self._http))
+            write_connection(
+                Connection(self.endpoint, self.token, os.getpid(), self._http, asdict(own) if own else None)
+            )
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             if error.errno == zmq.EADDRINUSE:
@@ -192,6 +206,8 @@ class Ingest:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wake_out, zmq.POLLIN)
+        for one in self._gate.sockets if self._gate is not None else ():
+            poller.register(one, zmq.POLLIN)
         next_tick = 0.0
         try:
             while not self._stopping.is_set():
@@ -199,6 +215,8 @@ class Ingest:
                     with contextlib.suppress(BlockingIOError):
                         while self._wake_out.recv(4096):
                             pass
+                if self._gate is not None:
+                    self._gate.work()
                 self._receive_batch()
                 self._do_posted()
                 if (now := time.monotonic()) >= next_tick:
@@ -210,6 +228,8 @@ class Ingest:
             if self._previews is not None:
                 self._previews.shutdown()
             remove_connection(self.endpoint, self.token)
+            if self._gate is not None:
+                self._gate.close()
             self._context.destroy(linger=500)
             self._wake_in.close()
             self._wake_out.close()
@@ -235,7 +255,7 @@ class Ingest:
 
     # -- what other threads may ask
 
-    def command(self, name: str, **args: Any) -> Future[Any]:
+    def command(self, command: str, /, **args: Any) -> Future[Any]:
         """Ask for something from any thread: record_start, record_stop, replay_save (each with session=ID or
         None for all; replay_save with seconds=S or None for all that is kept), control (session, name, args: passed
         on to the bridge).
@@ -247,12 +267,20 @@ class Ingest:
 
         def do() -> None:
             try:
-                future.set_result(self._COMMANDS[name](self, **args))
+                future.set_result(self._COMMANDS[command](self, **args))
             except UserError as error:
                 future.set_exception(error)
 
         self._post(do)
         return future
+
+    def held(self, session_id: str | None = None) -> tuple[str, Conventions, list[Encoding]]:
+        """The id and conventions of a session (of the newest when None) and what its ring holds, oldest first; from
+        any thread. Raises UserError when there is no such session."""
+        for session in reversed(list(self._sessions.values())):
+            if session_id is None or session.id == session_id:
+                return session.id, session.hello.conventions, session.ring.newest()
+        raise UserError(_NO_SESSION)
 
     def newest(self, session_id: str | None = None, count: int | None = None) -> tuple[str, list[Frame]]:
         """The newest frames in the ring of a session (of the newest session when None) and its id, from any thread.
@@ -260,13 +288,10 @@ class Ingest:
         Their channels are decoded when read. Waits for frames that are still being compressed. Raises UserError when
         there is no such session.
         """
-        sessions = list(self._sessions.values())
-        for session in reversed(sessions):
-            if session_id is None or session.id == session_id:
-                conventions = session.hello.conventions
-                encodings = session.ring.newest(count)
-                return session.id, [encoding.result().frame(conventions) for encoding in encodings]
-        raise UserError(_NO_SESSION)
+        name, conventions, encodings = self.held(session_id)
+        if count is not None:
+            encodings = encodings[max(0, len(encodings) - count) :]
+        return name, [encoding.result().frame(conventions) for encoding in encodings]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -305,7 +330,8 @@ class Ingest:
             return True
         session = self._sessions.get(identity)
         try:
-            slots = session.memory.slots if session is not None and session.memory is not None else ()
+            # The memory of a session that is over is gone, while frames that lie there may still be on their way.
+            slots = None if session is None else () if session.memory is None else session.memory.slots
             message = wire.decode(parts, self.settings.limits, accept=wire.FROM_BRIDGE, slots=slots)
             if isinstance(message, wire.Hello):
                 self._on_hello(identity, message)
@@ -346,7 +372,8 @@ class Ingest:
         self._send(peer, wire.Error(error.code, error.sentence))
 
     def _on_hello(self, peer: bytes, hello: wire.Hello) -> None:
-        if not is_token(hello.token, self.token):
+        # Who came through the gate has shown a key.
+        if self._gate is None and not is_token(hello.token, self.token):
             raise ProtocolError(
                 "token", "The token is missing or wrong: take it from the daemon's connection file or REALMASTER_TOKEN."
             )
@@ -359,23 +386,39 @@ class Ingest:
             raise ProtocolError("busy", f"The daemon has {len(self._sessions)} sessions and takes no more.")
         self._sessions[peer] = session
         self._share_ring()
-        session.held = session.free_credits
+        self._encoders.prepare(hello.channels, session.pool, self.precision)
         if session.shares:
             self._offer_memory(session, wire.slot_layout(descriptor.nbytes for descriptor in hello.channels)[1])
-        self._send(
-            peer,
-            wire.Welcome(
-                hello.session,
-                tuple(descriptor.name for descriptor in hello.channels),
-                hello.mode,
-                session.held,
-                self.settings.limits.frame_bytes,
-            ),
-        )
+        session.welcomed = self.settings.remote_mbit is None or session.offered is None
+        if session.welcomed:  # else its answer tells whether it is on this machine
+            self._welcome(session)
         height, width = hello.channels[0].shape[:2]
         names = ", ".join(descriptor.name for descriptor in hello.channels)
-        log.info("session opened: %s, %dx%d, %s, %s", session.title, width, height, names, hello.mode)
+        fields = {"session": session.id, "engine": hello.engine, "game": hello.game}
+        log.info(
+            "session opened: %s, %dx%d, %s, %s",
+            session.title, width, height, names, hello.mode, extra={"fields": fields},
+        )  # fmt: skip
         self._on_event({"event": "session_opened", "session": session.id, "engine": hello.engine, "game": hello.game})
+
+    def _welcome(self, session: Session) -> None:
+        hello, mbit = session.hello, self.settings.remote_mbit
+        if mbit is not None and session.memory is None:
+            reduction, problem = choose(hello.channels, hello.fps, hello.mode, hello.capabilities, mbit)
+            if problem:
+                session.notice({"reason": "link", "sentence": problem})
+                log.warning("%s: %s", session.title, problem)
+            if reduction != Reduction():
+                session.reduction = reduction
+                log.info("for its link of %g Mbit/s, %s is asked for %s", mbit, session.title, reduction)
+        names = tuple(descriptor.name for descriptor in hello.channels)
+        most = self.settings.limits.frame_bytes
+        self._send(session.peer, wire.Welcome(hello.session, names, hello.mode, session.held, most, session.reduction))
+
+    def _welcome_late(self, session: Session) -> None:
+        if not session.welcomed:
+            session.welcomed = True
+            self._welcome(session)
 
     def _check_size(self, channels: Sequence[Descriptor]) -> None:
         size, most = sum(descriptor.nbytes for descriptor in channels), self.settings.limits.frame_bytes
@@ -387,6 +430,7 @@ class Ingest:
         session.announce(message.channels)
         if session.recorder is not None:
             session.recorder.describe(message.channels)
+        self._encoders.prepare(message.channels, session.pool, self.precision)
         names = ", ".join(descriptor.name for descriptor in message.channels)
         log.info("channels of %s are now %s", session.title, names)
 
@@ -479,6 +523,7 @@ class Ingest:
         if message.problem is not None:
             session.shares = False
             log.info("pixels of %s come over tcp: %s", session.title, message.problem)
+            self._welcome_late(session)
             return
         segment.hide()  # both sides have it mapped: nobody else needs to find it
         session.memory, session.transport = segment, "shared memory"
@@ -486,6 +531,7 @@ class Ingest:
             "pixels of %s come through shared memory: %d slots of %.1f MB",
             session.title, len(segment.slots), segment.slot_bytes / 1e6,
         )  # fmt: skip
+        self._welcome_late(session)
 
     # -- credits
 
@@ -515,7 +561,7 @@ class Ingest:
             raise
         session.recorder, session.take = recorder, recorder.name
         session.acknowledged = session.told = None
-        log.info("take started: %s", session.take)
+        log.info("take started: %s", session.take, extra={"fields": {"session": session.id, "take": session.take}})
         self._on_event({"event": "take_started", "session": session.id, "take": session.take})
         self._send(session.peer, wire.Control("record_start", {"take": session.take}))
         self._grant(session)
@@ -546,7 +592,8 @@ class Ingest:
         elif recorder.accepted == self.frames:
             self._stop_recording(session)
 
-    def _open_recorder(self, session: Session, replay: bool = False) -> Recorder:
+    def _open_recorder(self, session: Session, replay: Sequence[Encoding] = ()) -> Recorder:
+        """A new take for what the session sends from now on, or for these frames that it has sent."""
         hello = session.hello
         path = new_take_path(self.takes, hello.game or hello.engine)
         if self.name is not None and not (self.takes / self.name).exists():
@@ -560,7 +607,8 @@ class Ingest:
                 game=hello.game,
                 fps=hello.fps,
                 legend=hello.legend,
-                metadata={"session": hello.session, "mode": hello.mode, "replay": replay},
+                metadata={"session": hello.session, "mode": hello.mode, "replay": bool(replay)}
+                | ({"reduced": session.reduced} if session.reduced else {}),
                 preview=False,  # it may take seconds; the goodbye does not wait for it
                 settings=WriterSettings(precision=self.precision),
             )
@@ -568,8 +616,13 @@ class Ingest:
             raise TakeError(f"No take can be made in {self.takes}: {error.strerror}.") from None
         dropped_at_start = session.dropped
 
+        def dropped() -> int:
+            if replay:
+                return replay[-1].serial - replay[0].serial + 1 - len(replay)
+            return session.dropped - dropped_at_start
+
         def closed(report: TakeReport) -> None:
-            self._post(lambda: self._on_take_closed(session, recorder, report, dropped_at_start))
+            self._post(lambda: self._on_take_closed(session, recorder, report, dropped()))
 
         def frame_done(serial: int, committed: bool) -> None:
             if not replay:
@@ -593,11 +646,15 @@ class Ingest:
             session.acknowledged = serial
         self._grant(session)
 
-    def _on_take_closed(self, session: Session, recorder: Recorder, report: TakeReport, dropped_at_start: int) -> None:
+    def _on_take_closed(self, session: Session, recorder: Recorder, report: TakeReport, dropped: int) -> None:
         recorder.join()
         self._recorders.discard(recorder)
-        name, dropped = report.path.name, session.dropped - dropped_at_start
-        log.info("take closed: %s, %d frames, %d dropped, %s", name, report.frames, dropped, report.path)
+        name = report.path.name
+        fields = {"session": session.id, "take": name, "frames": report.frames, "dropped": dropped}
+        log.info(
+            "take closed: %s, %d frames, %d dropped, %s",
+            name, report.frames, dropped, report.path, extra={"fields": fields},
+        )  # fmt: skip
         if report.problem is not None:  # whoever hears the event tells it, so no warning besides
             log.info("take %s ended early: %s", name, report.problem)
         event = {"take": name, "frames": report.frames, "dropped": dropped, "problem": report.problem}
@@ -626,7 +683,7 @@ class Ingest:
         encodings = session.ring.newest(seconds=math.inf if seconds is None else seconds)
         if not encodings:
             raise UserError("There is nothing to save yet: no frame has arrived.")
-        recorder = self._open_recorder(session, replay=True)
+        recorder = self._open_recorder(session, encodings)
         for encoding in encodings:
             recorder.put(encoding)
         recorder.close()
@@ -703,7 +760,7 @@ class Ingest:
     # -- commands
 
     def _asked(self, session_id: str | None) -> list[Session]:
-        sessions = [s for s in self._sessions.values() if session_id in (None, s.id) and not s.leaving]
+        sessions = [s for s in self._sessions.values() if session_id in (None, s.id) and s.welcomed and not s.leaving]
         if not sessions:
             raise UserError(_NO_SESSION)
         return sessions

@@ -18,9 +18,11 @@ import numpy as np
 from capture.errors import UserError
 from capture.frame import Frame
 from capture.pictures import shrink
-from daemon.child import LOG_FORMAT, Outbox, leave_signals_to_parent, listen
+from daemon import logs
+from daemon.child import Outbox, leave_signals_to_parent, listen
 from daemon.health import LONGEST_SIDE, SAMPLE_FRAMES
 from daemon.ingest import Ingest
+from daemon.live import next_frames
 from daemon.preview import Preview
 
 log = logging.getLogger("realmaster.daemon")
@@ -28,9 +30,9 @@ log = logging.getLogger("realmaster.daemon")
 
 def ingest_main(conn: Connection, options: dict[str, Any]) -> None:
     """Receive and record until the parent says so or is gone; then end, takes closed. options: those of `Ingest`,
-    and log_level."""
+    and log_settings."""
     leave_signals_to_parent()
-    logging.basicConfig(level=options.pop("log_level"), format=LOG_FORMAT)
+    logs.set_up(options.pop("log_settings"))
     outbox = Outbox(conn)
 
     def tell(event: dict[str, Any]) -> None:
@@ -53,7 +55,7 @@ def ingest_main(conn: Connection, options: dict[str, Any]) -> None:
             return
         future: Future[Any]
         if message["do"] == "clip":
-            future = clips.submit(_clip, ingest, message["session"], message["count"], message["width"])
+            future = clips.submit(_clip, ingest, *(message[key] for key in ("session", "after", "count", "width")))
         elif message["do"] == "sample":
             future = samples.submit(_sample, ingest, message["session"])
         else:
@@ -83,16 +85,28 @@ def ingest_main(conn: Connection, options: dict[str, Any]) -> None:
     outbox.close()
 
 
-def _clip(ingest: Ingest, session: str | None, count: int, width: int) -> dict[str, Any]:
-    """The newest frames of a session for live lifting: {session, times [s], serials, color uint8 TxHxWx3}."""
-    name, frames = ingest.newest(session, count)
+def _clip(ingest: Ingest, session: str | None, after: int | None, count: int, width: int) -> dict[str, Any] | None:
+    """The next frames of a session for live lifting, see `daemon.live.next_frames`: {session, times [s], serials,
+    color uint8 TxHxWx3, cut: whether they begin a new shot, skipped: frames left out before them, newest: time of the
+    newest frame held}. None while there are not enough. What lies before a cut or a change of size is left out."""
+    name, conventions, held = ingest.held(session)
+    choice = next_frames([encoding.serial for encoding in held], after, count)
+    if choice is None:
+        return None
+    frames = [encoding.result().frame(conventions) for encoding in held[choice.first : choice.end]]
     frames = [frame for frame in frames if "color" in frame.channels]
-    frames = [frame for frame in frames if frame.shape == frames[-1].shape]
+    if not frames:
+        return None
+    cuts = [place for place, frame in enumerate(frames) if "cut" in frame.flags or frame.shape != frames[-1].shape]
+    begin = cuts[-1] + (frames[cuts[-1]].shape != frames[-1].shape) if cuts else 0
     return {
         "session": name,
-        "times": [frame.time for frame in frames],
-        "serials": [frame.serial for frame in frames],
-        "color": np.stack([shrink(frame.color, width) for frame in frames]) if frames else None,
+        "times": [frame.time for frame in frames[begin:]],
+        "serials": [frame.serial for frame in frames[begin:]],
+        "color": np.stack([shrink(frame.color, width) for frame in frames[begin:]]),
+        "cut": bool(cuts),
+        "skipped": choice.skipped + begin,
+        "newest": held[-1].time,
     }
 
 

@@ -15,8 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from capture.errors import TakeNotFoundError
+from capture.health.keeping import read_health
 from capture.take import Take, TakeInfo, take_folders, take_path
-from daemon.jpeg import frame_jpeg
+from capture.take_folder import plain
+from capture.take_shelf import (
+    Trashed,
+    empty_trash,
+    read_notes,
+    rename_take,
+    restore,
+    trash_lift,
+    trash_take,
+    trashed,
+    write_notes,
+)
+from capture.video import read_image
+from daemon.jpeg import frame_jpeg, jpeg
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
@@ -25,6 +39,10 @@ RESCAN_SECONDS = 1.0
 
 _OPEN_TAKES = 4
 """Readers kept open for scrubbing."""
+
+THUMBNAIL_WIDTH = 400
+_THUMBNAILS = 500
+"""Kept in memory, about 15 kB each."""
 
 
 class Library:
@@ -37,6 +55,7 @@ class Library:
         self._listed: list[dict[str, Any]] = []
         self._scanned = 0.0
         self._open: OrderedDict[str, tuple[tuple[int, ...], Take]] = OrderedDict()
+        self._thumbnails: OrderedDict[tuple[str, str | None, str], bytes] = OrderedDict()
 
     def path(self, name: str) -> Path:
         """The folder of the take of that name."""
@@ -69,15 +88,22 @@ class Library:
             return self._listed
 
     def summary(self, name: str) -> dict[str, Any]:
-        """`TakeInfo` as plain values, with lifts as [{name, report}]."""
+        """`TakeInfo` as plain values, with lifts as [{name, frames, model, prompt, seed, seconds, edges_kept}]."""
         with self._lock:
             return self._summary(self.path(name))
 
-    def times(self, name: str) -> list[float | None]:
-        """Engine time of every frame of a take, seconds; None where the frame is lost."""
+    def details(self, name: str) -> dict[str, Any]:
+        """`summary`, with all that a player needs: `times`, the engine time of every frame, seconds, and `elapsed`,
+        the same as a video plays them (both None where the frame is lost); the lifts' whole `report`s; `notes`; and
+        `health`, the proof of sync, where it was examined."""
+        path = self.path(name)
         with self._lock:
-            times = self._take(self.path(name)).times
-        return [float(time) if math.isfinite(time) else None for time in times]
+            summary = self._summary(path)
+            take = self._take(path)
+            times, elapsed = take.times, take.elapsed
+        lifts = [lift | {"report": _report(path / "lifts" / lift["name"])} for lift in summary["lifts"]]
+        more = {"times": _finite(times), "elapsed": _finite(elapsed), "lifts": lifts}
+        return summary | more | {"notes": read_notes(path), "health": read_health(path)}
 
     def jpeg(self, name: str, index: int, view: str, max_width: int) -> bytes:
         """Frame `index` (from 0, negative from the end) of a take as a JPEG. Raises TakeError, FrameError."""
@@ -88,9 +114,76 @@ class Library:
                 raise TakeNotFoundError(f"Take {name!r} has {len(take)} frames, so there is no frame {index}.")
             return frame_jpeg(take[index], view, max_width)
 
-    def take(self, name: str) -> Take:
-        """A reader of its own for long work, an export say."""
-        return Take(self.path(name))
+    def thumbnail(self, name: str, lift: str | None = None) -> bytes:
+        """A small picture of a take as a JPEG, from its middle; of a lift the same moment, or its own middle. Raises
+        TakeError, FrameError, VideoError."""
+        path = self.path(name)
+        video = None if lift is None else self.lift_file(name, lift, "lifted.mp4")
+        with self._lock:
+            take = self._take(path)
+            places = take.readable
+            if not places:
+                raise TakeNotFoundError(f"take {name} has no frames to be shown.")
+            # While it is recorded the middle moves: the first frame stays.
+            middle = places[len(places) // 2 if take.state == "closed" else 0]
+            key = (name, lift, f"{take.manifest['id']} {middle}")
+            kept = self._thumbnails.pop(key, None)
+            if kept is None and lift is None:
+                shown = "color" if "color" in take.channels else take.channels[0]
+                kept = frame_jpeg(take[middle], shown, THUMBNAIL_WIDTH)
+            elapsed = take.elapsed
+        if kept is None:
+            assert video is not None
+            first, end = _range(_report(video.parent), len(elapsed))
+            place = middle if first <= middle < end else (first + end) // 2
+            seconds = float(elapsed[place] - elapsed[first])
+            kept = jpeg(read_image(video, seconds if math.isfinite(seconds) else 0.0), THUMBNAIL_WIDTH)
+        with self._lock:
+            self._thumbnails[key] = kept
+            while len(self._thumbnails) > _THUMBNAILS:
+                self._thumbnails.popitem(last=False)
+        return kept
+
+    # -- order
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a take another name. Raises TakeError."""
+        self._leave(name)
+        rename_take(self.path(name), new)
+        self.refresh()
+
+    def write_notes(self, name: str, text: str) -> None:
+        """Keep notes with a take. Raises TakeError."""
+        write_notes(self.path(name), text)
+        self.refresh()
+
+    def trash(self, name: str, lift: str | None = None) -> Trashed:
+        """Move a take, or a lift of it, to the trash. Raises TakeError."""
+        self._leave(name)
+        entry = trash_take(self.path(name)) if lift is None else trash_lift(self.path(name), lift)
+        self.refresh()
+        return entry
+
+    def trashed(self) -> list[Trashed]:
+        """What is in the trash, the newest first."""
+        return trashed(self.folder)
+
+    def restore(self, entry: str) -> str:
+        """Bring something back from the trash; returns the name of the take. Raises TakeError."""
+        name = restore(self.folder, entry).name
+        self.refresh()
+        return name
+
+    def empty_trash(self, entry: str | None = None) -> int:
+        """Delete one thing in the trash, or all, for good; returns the bytes that were freed."""
+        return empty_trash(self.folder, entry)
+
+    def _leave(self, name: str) -> None:
+        """Close the reader of a take, so that its folder can be moved on any system."""
+        with self._lock:
+            _, take = self._open.pop(name, (None, None))
+            if take is not None:
+                take.close()
 
     def _take(self, path: Path) -> Take:
         stamp = _stamp(path)
@@ -134,8 +227,31 @@ def _is_lift(folder: Path) -> bool:
 
 
 def _lift(folder: Path) -> dict[str, Any]:
+    """What a list shows of a lift: how it was made, and the share of the render's depth edges that it keeps."""
+    report = _report(folder)
+    scores = report.get("scores")
+    lifted = scores.get("lifted") if isinstance(scores, dict) else None
+    about = {key: report.get(key) for key in ("frames", "model", "prompt", "seed", "seconds")}
+    kept = lifted.get("depth_edges_to_render") if isinstance(lifted, dict) else None
+    return {"name": folder.name, **about, "edges_kept": kept}
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    """A lift's report.json; empty where there is none."""
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return {"name": folder.name, "report": report if isinstance(report, dict) else {}}
     except (OSError, ValueError):
-        return {"name": folder.name, "report": {}}
+        return {}
+    return plain(report) if isinstance(report, dict) else {}
+
+
+def _range(report: dict[str, Any], count: int) -> tuple[int, int]:
+    """The frames [a, b) that a report names, of a take of so many; all where it names none of them."""
+    match report.get("frames"):
+        case [int(first), int(end)] if 0 <= first < end <= count:
+            return first, end
+    return 0, count
+
+
+def _finite(times: Any) -> list[float | None]:
+    return [float(time) if math.isfinite(time) else None for time in times]

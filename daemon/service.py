@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,18 +27,25 @@ from typing import TYPE_CHECKING, Any
 from capture.codecs import EXACT, Precision
 from capture.connection import DEFAULT_ENDPOINT, new_token
 from capture.errors import UserError
-from capture.frame import CANONICAL
 from capture.health.keeping import keep_health
+from capture.keys import KeyRing
 from capture.take import repair
 from capture.take_writer import make_preview
+from daemon import logs
 from daemon.access import check_listen
 from daemon.child import Child
+from daemon.exporter import Exporter
 from daemon.health import HealthWatch
 from daemon.ingest_process import ingest_main
+from daemon.jpeg import VIEWS
 from daemon.library import Library
+from daemon.lifts import LiftJob, LiftQueue
 from daemon.live import LiveLift
+from daemon.models import ModelList
 from daemon.preview import Picture
-from daemon.worker import LiftJob, LiftQueue
+from daemon.session import Settings
+from realmaster.lift.profiles import known_profiles
+from realmaster.pairs.review import Shelf
 
 if TYPE_CHECKING:
     from daemon.web.server import WebServer
@@ -71,6 +80,10 @@ class DaemonConfig:
     """Memory of the ring, over all sessions; None: `default_replay_bytes`."""
     precision: Precision = EXACT
     """What takes and replays keep of the numbers."""
+    datasets: Path | None = None
+    """Folder of datasets of pairs that the page shows; None: `datasets` beside the takes folder."""
+    remote_mbit: float | None = None
+    """What the link of each bridge on another machine carries, Mbit/s; None: they send as much as comes."""
     auto_record: bool = False
     """Record every session from its first frame to its end."""
 
@@ -92,8 +105,17 @@ class Service:
     def __init__(self, config: DaemonConfig) -> None:
         self.config = config
         self.library = Library(config.takes)
-        self.lifts = LiftQueue(config.takes, model=config.model, lora=config.lora, on_change=self.library.refresh)
+        self.lifts = LiftQueue(
+            config.takes,
+            model=config.model,
+            lora=config.lora,
+            on_change=self.library.refresh,
+            on_trouble=lambda sentence: self._notice("error", sentence),
+        )
         self.live = LiveLift(self)
+        self.exports = Exporter(config.takes, on_change=self.library.refresh)
+        self.models = ModelList()
+        self.datasets = Shelf(config.datasets or config.takes.parent / "datasets")
         self.endpoint = ""
         """The ZeroMQ endpoint in use, once started."""
         self._token = new_token()
@@ -104,6 +126,8 @@ class Service:
         self._problem: str | None = None
         self._recording: set[str] = set()  # takes being written by the ingest process
         self._crashes: deque[float] = deque(maxlen=RESTARTS_PER_MINUTE)
+        self.restarts = 0
+        """How often the ingest process was started again."""
         self._notices: deque[dict[str, Any]] = deque(maxlen=20)
         self._notice_numbers = itertools.count(1)
         self._numbers = itertools.count(1)
@@ -122,7 +146,7 @@ class Service:
         # Here, for the web libraries take a moment to import and children do not need them.
         from daemon.web.server import WebServer
 
-        check_listen(self.config.listen)
+        check_listen(self.config.listen, KeyRing().exists)
         self._web = WebServer(self, self.config.http, self.config.http_token)
         try:
             self._start_ingest(self.config.listen)
@@ -149,7 +173,9 @@ class Service:
         self.live.set(False)
         if ingest is not None:
             ingest.send(None)  # it begins to close its takes while the others stop
+        self.exports.close()
         self.lifts.close()
+        self.models.close()
         self.health.close()
         if self._web is not None:
             self._web.stop()
@@ -199,13 +225,14 @@ class Service:
         sessions = self._ingest_state["sessions"]
         return {
             "endpoint": self.endpoint,
-            "model": {"name": self.config.model, "lora": self.config.lora, "rules": self.lifts.rules},
+            "model": {"name": self.lifts.model, "lora": self.lifts.lora, "rules": self.lifts.rules},
             "replay_seconds": self.config.replay_seconds,
             "problem": self._problem,
             "sessions": [session | {"health": self.health.report(session["id"])} for session in sessions],
             "refused": self._ingest_state["refused"],
             "recording": [session["recording"] for session in sessions if session["recording"]],
             "lifts": [asdict(job) for job in reversed(self.lifts.jobs())],
+            "exports": [asdict(job) for job in reversed(self.exports.jobs())],
             "live": self.live.state(),
             "takes": self.library.summaries(),
             "notices": list(self._notices),
@@ -235,18 +262,66 @@ class Service:
         prompt: str = "",
         seed: int = 0,
         steps: int | None = None,
+        *,
+        model: str | None = None,
+        lora: str | None = None,
     ) -> LiftJob:
-        """Queue a lift of frames [a, b) of a take."""
+        """Queue a lift of frames [a, b) of a take; see `LiftQueue.submit`. `model` must be a known profile."""
         self.library.path(take)
-        return self.lifts.submit(take, frames, prompt, seed, steps)
+        if model is not None:
+            self._check_model(model)
+        return self.lifts.submit(take, frames, prompt, seed, steps, model=model, lora=lora)
 
-    def clip(self, count: int, width: int, session: str | None = None) -> Future[Any]:
-        """The newest frames of a session's ring: a future of {session, times, serials, color uint8 TxHxWx3}."""
-        return self._send({"do": "clip", "session": session, "count": count, "width": width})
+    def use_model(self, model: str, lora: str | None = None) -> None:
+        """Make a known profile the daemon's own model; see `LiftQueue.use`. `lora` None: the profile's own adapter."""
+        self._check_model(model)
+        self.lifts.use(model, lora)
+        if self.live.state()["on"]:
+            self.lifts.load()
+
+    def _check_model(self, model: str) -> None:
+        """Whoever may ask over HTTP chooses among profiles, not among the folders of this machine."""
+        if model not in (self.config.model, self.lifts.model) and model not in known_profiles():
+            known = ", ".join(known_profiles())
+            raise UserError(f"There is no model profile {model[:60]!r}; there are: {known}.")
+
+    def check_unused(self, take: str, seconds: float = ANSWER_SECONDS) -> None:
+        """Raises UserError while a lift or an export of the take waits or runs: its folder must stay. Waits until takes
+        that have just been closed have their preview and are examined, `seconds` at most."""
+        lifting = self.lifts.is_using(take)
+        if lifting or self.exports.is_using(take):
+            what = "lifted" if lifting else "exported"
+            raise UserError(f"Take {take} is being {what}: wait for that, or cancel it first.")
+        try:
+            self._previews.submit(lambda: None).result(seconds)
+        except FutureTimeout:
+            raise UserError(f"The preview of take {take} is still being made: try again in a moment.") from None
+
+    def clip(self, count: int, width: int, session: str | None = None, after: int | None = None) -> Future[Any]:
+        """The `count` frames of a session's ring that come next after the one with serial `after`, no wider than
+        `width` pixels: a future of what `daemon.ingest_process` makes of them, or of None while there are not enough.
+        """
+        return self._send({"do": "clip", "session": session, "after": after, "count": count, "width": width})
 
     def _sample(self, session: str) -> Future[Any]:
         """A few of the newest frames of a session, small: a future of a list of frames."""
         return self._send({"do": "sample", "session": session})
+
+    @property
+    def viewers(self) -> int:
+        """How many watch live pictures."""
+        return len(self._watchers)
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the daemon's processes by name."""
+        ingest = self._ingest
+        pids = {
+            "main": os.getpid(),
+            "ingest": ingest.pid if ingest is not None and ingest.alive else None,
+            "lift": self.lifts.pid,
+            "health": self.health.pid,
+        }
+        return {name: pid for name, pid in pids.items() if pid is not None}
 
     def newest_session(self) -> str | None:
         sessions = self._ingest_state["sessions"]
@@ -255,7 +330,7 @@ class Service:
     def watch(self, who: object, on_picture: Callable[[Picture], None], views: tuple[str, ...]) -> None:
         """Have live pictures of these views delivered to `on_picture`, from any thread; with no views, no more.
 
-        Views are the CANONICAL channels of what the engine renders, "lifted" and its "source" while live lifting is on.
+        Views are the VIEWS of what the engine renders, "lifted" and its "source" while live lifting is on.
         """
         with self._lock:
             if views:
@@ -283,9 +358,10 @@ class Service:
             "replay_bytes": self.config.replay_bytes or default_replay_bytes(),
             "precision": self.config.precision,
             "token": self._token,
+            "settings": Settings(remote_mbit=self.config.remote_mbit),
             "http": self.http_url,
             "previews": False,  # the ingest process must end at once when this one is gone
-            "log_level": log.getEffectiveLevel(),
+            "log_settings": logs.settings(),
         }
         with self._lock:
             self._ingest = Child("ingest", ingest_main, (options,), self._on_ingest, self._on_ingest_exit)
@@ -343,6 +419,7 @@ class Service:
                 log.error(self._problem)
                 return
             self._crashes.append(now)
+            self.restarts += 1
             broken, self._recording = self._recording, set()
         log.error("the ingest process ended unexpectedly (exit code %s) and is started again", code)
         self._notice("error", "The receiving process ended unexpectedly and was started again.")
@@ -385,7 +462,7 @@ class Service:
         with self._lock:
             wanted = {view for _, views in self._watchers.values() for view in views}
             if self._ingest is not None:
-                self._ingest.send({"do": "watch", "views": tuple(view for view in CANONICAL if view in wanted)})
+                self._ingest.send({"do": "watch", "views": tuple(view for view in VIEWS if view in wanted)})
 
     def _notice(self, kind: str, text: str) -> None:
         self._notices.append({"id": next(self._notice_numbers), "kind": kind, "text": text, "at": time.time()})

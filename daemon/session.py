@@ -7,6 +7,9 @@ frames may be under way in all, until the memory of the received frame is free. 
 credits are granted as long as the frames that are not committed yet, those that the bridge may still send included,
 take no more than `record_bytes`. So a disk that stalls for a second costs nothing, and one that stays too slow stops
 the bridge. What the ring keeps is bounded by the ring itself and does not count.
+
+A bridge never holds more credits than its welcome gave it, also when a recording begins: to a bridge that keeps account
+of its shared memory each later credit says that a frame has been read, and that its slot may be written to again.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 from capture import wire
 from capture.frame import Descriptor, Frame
 from capture.frame_pool import FramePool
+from capture.reduction import Reduction
 from capture.shared_memory import Segment
 from daemon.recorder import Recorder
 from daemon.ring import Ring
@@ -50,6 +54,8 @@ class Settings:
     error_seconds: float = 5.0
     shared_memory: bool = True
     """Offer shared memory to bridges that can use it."""
+    remote_mbit: float | None = None
+    """What the link of each bridge carries that shares no memory with us, Mbit/s; None: as much as comes."""
     close_seconds: float = 8.0
     """How long `stop` waits for takes to be closed."""
     limits: wire.Limits = field(default_factory=wire.Limits)
@@ -67,7 +73,9 @@ class Session:
     """A take begins with the next frame."""
     frame_bytes: int = field(init=False)
     """Bytes of the largest frame since the channels were announced; at first those of the announced channels."""
-    held: int = 0
+    credits: int = field(init=False)
+    """Credits that the welcome gives, and the most that the bridge ever holds."""
+    held: int = field(init=False)
     """Credits that the bridge holds."""
     busy: int = 0
     """Frames whose memory, as received, is in use: being checked or compressed."""
@@ -101,6 +109,12 @@ class Session:
     """What frames are copied to out of shared memory."""
     shares: bool = field(init=False)
     """Whether the bridge may be offered shared memory."""
+    welcomed: bool = True
+    """False while the welcome waits for the bridge's answer about shared memory."""
+    reduction: Reduction | None = None
+    """What the bridge does with its frames before it sends them, for a slow link."""
+    engine_size: tuple[int, int] = field(init=False)
+    """(width, height) of the engine's picture, as announced first."""
     transport: str = "tcp"
     """How the pixels of the latest frame came, or those of the first will: "shared memory" or "tcp"."""
     opened: float = field(default_factory=time.monotonic)
@@ -110,13 +124,16 @@ class Session:
 
     def __post_init__(self) -> None:
         self.announce(self.hello.channels)
+        self.shares = self.settings.shared_memory and wire.SHARED_MEMORY in self.hello.capabilities
+        height, width = self.hello.channels[0].shape[:2]
+        self.engine_size = width, height
+        self.credits = self.held = max(0 if self.wanted else self.settings.live_window, self._fitting(0))
 
     def announce(self, channels: Sequence[Descriptor]) -> None:
         """From the next frame on these are the session's channels."""
         self.hello = replace(self.hello, channels=tuple(channels))
         self.frame_bytes = sum(descriptor.nbytes for descriptor in channels)
         self.pool = FramePool(self.slots)
-        self.shares = self.settings.shared_memory and wire.SHARED_MEMORY in self.hello.capabilities
 
     @property
     def id(self) -> str:
@@ -140,14 +157,33 @@ class Session:
     @property
     def free_credits(self) -> int:
         """Credits that may be granted now."""
-        if self.leaving:
+        if self.leaving or not self.welcomed:
             return 0
         if self.recorder is None and not self.wanted:
-            return max(0, self.settings.live_window - self.busy - self.held)
-        waiting = 0 if self.recorder is None else self.recorder.bytes
-        taken = max(waiting, self.busy * self.frame_bytes)  # a frame that was just received waits for nobody yet
-        fitting = max(not taken, (self.settings.record_bytes - taken) // max(1, self.frame_bytes))
-        return max(0, min(self.settings.record_credits, fitting) - self.held)
+            window = self.settings.live_window - self.busy
+        else:
+            waiting = 0 if self.recorder is None else self.recorder.bytes
+            # A frame that was just received waits for nobody yet.
+            window = self._fitting(max(waiting, self.busy * self.frame_bytes))
+        return max(0, min(window, self.credits) - self.held)
+
+    def _fitting(self, taken: int) -> int:
+        """Frames that may be sent while recording when others take so many bytes."""
+        fitting = (self.settings.record_bytes - taken) // max(1, self.frame_bytes)
+        return min(self.settings.record_credits, max(not taken, fitting))
+
+    @property
+    def reduced(self) -> dict[str, Any] | None:
+        """What is not as the engine made it, as plain values; None where all is."""
+        if self.reduction is None:
+            return None
+        return {
+            "how": str(self.reduction),
+            "size": list(self.engine_size),
+            "shrink": self.reduction.shrink,
+            "codecs": dict(self.reduction.codecs),
+            "lossy": self.reduction.lossy,
+        }
 
     def receive(self, frame: Frame) -> None:
         """Count a good frame."""
@@ -176,6 +212,7 @@ class Session:
             "game": self.hello.game,
             "mode": self.hello.mode,
             "transport": self.transport,
+            "reduced": self.reduced,
             "channels": [descriptor.name for descriptor in self.hello.channels],
             "size": list(self.hello.channels[0].shape[1::-1]),
             "fps": round(self.rate(now), 1),

@@ -7,7 +7,6 @@ in a chat). Knows nothing of lifting but where a take's prompt lies.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,13 @@ from capture.errors import UserError
 from capture.files import write_atomically
 from capture.take import Take
 from realmaster.lift.takes import PROMPT, own_prompt
+from realmaster.model_folders import found
 
 QUESTION = (
     "These are moments of one video. Describe it in one paragraph as if it had been filmed with a camera in the real "
     "world: the place, what is there, materials, light, weather. Do not mention games, rendering or the question."
 )
+EXAMPLE = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
 LOOKS = 3
 """Pictures that a model is shown of a take."""
 
@@ -43,22 +44,11 @@ class Captioner:
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        looks_local = Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") != 1
-        folder = Path(model).expanduser()
-        if looks_local and not folder.is_dir():
-            raise CaptionError(
-                f"There is no vision-language model {model}: give a folder in transformers' layout, or a hub id such "
-                "as HuggingFaceTB/SmolVLM2-500M-Video-Instruct."
-            )
-        source = str(folder) if folder.is_dir() else model
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.float32 if self._device == "cpu" else torch.bfloat16
-        try:
+        with found(model, "vision-language model", EXAMPLE, CaptionError) as source:
             self._processor: Any = AutoProcessor.from_pretrained(source)
             self._model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, use_safetensors=True)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = " ".join(str(error).split())[:200].rstrip(".")
-            raise CaptionError(f"The vision-language model {model} cannot be loaded: {reason}.") from None
         if not getattr(self._processor, "chat_template", None):
             raise CaptionError(
                 f"The vision-language model {model} has no chat template: choose one that takes questions."

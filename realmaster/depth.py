@@ -8,7 +8,6 @@ others 1/z up to a factor and an offset that nobody knows, which may differ from
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,9 @@ from numpy.typing import NDArray
 from capture.errors import UserError
 from capture.frame import UNKNOWN_SCALE, Channel, Descriptor, Frame
 from capture.take import Take
+from realmaster.model_folders import found
+
+EXAMPLE = "depth-anything/Depth-Anything-V2-Small-hf"
 
 
 class DepthModelError(UserError):
@@ -37,20 +39,9 @@ class DepthEstimator:
         import torch
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-        looks_local = Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") != 1
-        folder = Path(model).expanduser()
-        if looks_local and not folder.is_dir():
-            raise DepthModelError(
-                f"There is no depth model {model}: give a folder in transformers' layout, or a hub id such as "
-                "depth-anything/Depth-Anything-V2-Small-hf."
-            )
-        source = str(folder) if folder.is_dir() else model
-        try:
+        with found(model, "depth model", EXAMPLE, DepthModelError) as source:
             self._processor = AutoImageProcessor.from_pretrained(source)
             self._model = AutoModelForDepthEstimation.from_pretrained(source, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200].rstrip(".")
-            raise DepthModelError(f"The depth model {model} cannot be loaded: {reason}.") from None
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device).eval()
         self.metric = getattr(self._model.config, "depth_estimation_type", "relative") == "metric"

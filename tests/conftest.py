@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def kills() -> int:
-    """At how many random points each fault test kills; REALMASTER_KILL_POINTS=50 when in doubt."""
+    """At how many random points each fault test kills; REALMASTER_KILL_POINTS=50 and --timeout=3600 when in doubt."""
     return int(os.environ.get("REALMASTER_KILL_POINTS", "3"))
 
 

@@ -30,7 +30,7 @@ GUESTS = ("capture/export/import_to_blender.py",)
 
 DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub", "PIL": "pillow", "zmq": "pyzmq", "panda3d": "panda3d", "direct": "panda3d",
-    "starlette": "fastapi", "rerun": "rerun-sdk",
+    "starlette": "fastapi", "rerun": "rerun-sdk", "prometheus_client": "prometheus-client",
 }  # fmt: skip
 """Where the name that is imported is not the name that is installed."""
 
@@ -95,6 +95,8 @@ def test_every_dependency_is_bounded_on_both_sides() -> None:
         "import capture; capture.FrameSender; capture.Take",
         "import realmaster",
         "import daemon",
+        "from realmaster.lift.profiles import load_profile; load_profile('embedded')",
+        "from realmaster.pairs.dataset import Dataset",
         "from realmaster.cli import build_parser; build_parser()",
     ],
 )

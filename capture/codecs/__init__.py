@@ -5,19 +5,22 @@ the GIL: encode on several threads.
 
     raw      the array's bytes, C order, little-endian
     zstd     the same bytes as one zstd frame
-    depth    any 2- or 4-byte number type: plane predictor on the integers behind the numbers, byte planes, zstd
-    image    1-byte numbers: green subtracted, delta against the pixel above and/or left, planes, zstd
-    ffvhuff  1-byte numbers, 3 or 4 components: FFmpeg's Huffman coder, twice as fast where there is texture
+    depth    any number type: plane predictor on the integers behind the numbers, byte planes, zstd
+    avi      1-byte numbers, 3 or 4 components: FFmpeg's Huffman coder, twice as fast where there is texture
     webp     the same, smaller and twenty times slower: for archives
+    image    1-byte numbers: green subtracted, delta against the pixel above and/or left, planes, zstd; a little
+             smaller than depth where there is noise: for slow links, and takes of versions 1 and 2
+    ffvhuff  as avi, in an envelope of our own: takes of version 2
     log16    positive float32 on a logarithmic scale of 16 bits
     oct16    float32 unit vectors as octahedral pairs of 16 bits
 
-The first six keep every bit, so NaN payloads, -0.0 and infinities survive. The byte layouts are written down in
+All but the last two keep every bit, so NaN payloads, -0.0 and infinities survive. The byte layouts are written down in
 docs/take-format.md; benchmarks/codecs.py measures what made us choose.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -90,9 +93,10 @@ _HOME = {
     "raw": ("plain", "Raw"),
     "zstd": ("plain", "Zstd"),
     "depth": ("planes", "Depth"),
+    "avi": ("ffvhuff", "Avi"),
+    "webp": ("webp", "Webp"),
     "image": ("planes", "Image"),
     "ffvhuff": ("ffvhuff", "Ffvhuff"),
-    "webp": ("webp", "Webp"),
     "log16": ("quantised", "Log16"),
     "oct16": ("quantised", "Oct16"),
 }
@@ -116,8 +120,8 @@ def codec(name: str) -> Codec:
 def live_codec(descriptor: Descriptor, precision: Precision = EXACT) -> str:
     """Name of the codec that recording prefers for a channel: little CPU time first, then few bytes."""
     number, family = np.dtype(descriptor.dtype), descriptor.family
-    if number.itemsize == 1 and family in ("color", "normal"):
-        return "ffvhuff" if descriptor.components >= 3 else "image"
+    if _is_picture(descriptor):
+        return "avi" if descriptor.components >= 3 else "depth"
     if number.itemsize == 1 or family in ("segmentation", "instance"):
         return "zstd"
     if number == np.float32 and family == "depth" and descriptor.kind in _RELATIVE_KINDS and precision.depth == "log16":
@@ -127,10 +131,34 @@ def live_codec(descriptor: Descriptor, precision: Precision = EXACT) -> str:
     return "depth"
 
 
+def hasty_codec(descriptor: Descriptor, precision: Precision = EXACT) -> str:
+    """Name of the codec for a channel when there is not the time for `live_codec`: pictures, of which that saves half
+    in most of the time that a frame takes, stay as they are; depth, of which it saves nearly all, does not."""
+    return "raw" if _is_picture(descriptor) else live_codec(descriptor, precision)
+
+
+def _is_picture(descriptor: Descriptor) -> bool:
+    """Whether it holds colours, or normals of 8 bits, which look like them."""
+    return np.dtype(descriptor.dtype).itemsize == 1 and descriptor.family in ("color", "normal")
+
+
+def rehearse(descriptor: Descriptor, precision: Precision = EXACT) -> None:
+    """Encode something of this shape with all codecs that live recording may take for it, so that this thread has its
+    libraries and buffers before there is a frame."""
+    number = np.dtype(descriptor.dtype)
+    noise = np.random.default_rng(0).bytes(2**16 * number.itemsize)
+    array = np.resize(np.frombuffer(noise, number), descriptor.shape)
+    name, following = "", live_codec(descriptor, precision)
+    while name != following:
+        name, following = following, codec(following).otherwise
+        with suppress(Unsuitable):
+            encode(name, array)
+
+
 def archive_codec(descriptor: Descriptor) -> str:
     """Name of the codec that `takes pack` prefers for a channel: few bytes first, and quick to decode."""
     preferred = live_codec(descriptor)
-    return "webp" if preferred == "ffvhuff" else preferred
+    return "webp" if preferred == "avi" else preferred
 
 
 def encode_preferably(name: str, array: NDArray[Any], dense: bool = False) -> tuple[str, bytes]:

@@ -23,7 +23,7 @@ _MOST_PIXELS = 2**26
 class Webp:
     """Colours and normals that may take their time."""
 
-    otherwise = "image"
+    otherwise = "depth"
     bound = None
 
     def suits(self, array: NDArray[Any]) -> bool:

@@ -29,9 +29,8 @@ from capture.export.common import (
     take_entry,
 )
 from capture.export.frames import unit_to_bytes
-from capture.export.mp4 import edges_picture
 from capture.frame import Frame
-from capture.pictures import depth_range
+from capture.pictures import depth_range, edges_picture
 from capture.take import Take
 from capture.take_check import Progress
 from capture.video import VideoWriter

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from capture.errors import FrameError, TakeDamagedError
 from capture.export.common import ExportReport, Range, Selection, available_channels, chosen_channels, take_entry
 from capture.frame import Frame
-from capture.geometry import geometric_edges
-from capture.pictures import channel_picture, depth_range, letterbox, motion_to_picture, tile
+from capture.pictures import channel_picture, depth_range, edges_picture, letterbox, motion_to_picture, tile
 from capture.take import Take
 from capture.take_check import Progress
 from capture.video import VideoWriter
@@ -111,15 +110,6 @@ class Pictures:
         if name == "motion":
             return motion_to_picture(frame.motion, self._fastest)
         return channel_picture(frame, name, self._near, self._far)
-
-
-def edges_picture(frame: Frame) -> NDArray[np.uint8]:
-    """Silhouettes and creases of a frame's geometry, white on black, (H, W, 3); needs depth."""
-    normal = frame.normal if "normal" in frame.available else None
-    if normal is not None and normal.shape[:2] != frame.depth.shape:
-        normal = None
-    lines = geometric_edges(frame.depth, normal).astype(np.uint8) * np.uint8(255)
-    return np.repeat(lines[..., None], 3, axis=-1)
 
 
 def _names(take: Take, channel: str) -> list[str]:

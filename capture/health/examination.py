@@ -75,9 +75,7 @@ def examine_runs(runs: Sequence[Run]) -> Examination:
         _colors(diagnosis, numbers),
     ]
     lags = {name: _curve(curve) for name, curve in diagnosis.lags.items()}
-    health = Health(
-        tuple(checks), tuple(n.facts for n in numbers.values()), sum(len(run) for run in runs), lags
-    )
+    health = Health(tuple(checks), tuple(n.facts for n in numbers.values()), sum(len(run) for run in runs), lags)
     return Examination(health, tuple(tuple(run) for run in declared), diagnosis, numbers)
 
 

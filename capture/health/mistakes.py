@@ -74,9 +74,7 @@ def _as_opengl(frame: Frame, scale_known: bool) -> Frame:
         "depth": Channel(meaning, np.ascontiguousarray(ndc), depth.serial),
     }
     conventions = replace(frame.conventions, metres_per_unit=1.0)
-    return Frame(
-        frame.index, frame.serial, frame.time, own, channels, conventions, (*frame.flags, NO_POSE)
-    )
+    return Frame(frame.index, frame.serial, frame.time, own, channels, conventions, (*frame.flags, NO_POSE))
 
 
 def _each(change: Callable[[Frame], Frame]) -> Plant:

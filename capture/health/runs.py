@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from capture.camera import Camera, Conventions
 from capture.errors import TakeDamagedError
 from capture.frame import Channel, Frame
+from capture.picking import picked, picked_camera, picked_color
 from capture.take import Take
 
 Run = list[Frame]
@@ -40,13 +41,10 @@ def small_frame(frame: Frame, longest_side: int = LONGEST_SIDE) -> Frame:
             continue
         height, width = channel.data.shape[:2]
         step = -(-max(height, width) // longest_side)
-        # Symmetric about the middle, for rows may turn out to be the other way round.
-        y0, x0 = ((side - 1) % step // 2 for side in (height, width))
-        picked = _averaged(channel.data, step) if channel.descriptor.family == "color" else channel.data
-        data = np.array(picked[y0::step, x0::step])
+        data = np.array((picked_color if channel.descriptor.family == "color" else picked)(channel.data, step))
         channels[name] = Channel(channel.descriptor.with_shape(data.shape), data, channel.serial)
         if name == owner and camera is not None:
-            camera = _of_every_nth(camera, step, x0, y0)
+            camera = picked_camera(camera, step, channel.data.shape)
     return Frame(
         frame.index, frame.serial, frame.time, camera, channels, frame.conventions, frame.flags, frame.entities,
         frame.dropped_before, frame.capture_time,
@@ -126,23 +124,3 @@ def _small(take: Take, indices: Iterable[int]) -> Iterator[Frame]:
             yield small_frame(take[index])
         except TakeDamagedError:
             continue
-
-
-def _averaged(color: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """Box mean of odd size about each pixel, so that a picked pixel stands for its surroundings."""
-    reach = step // 2
-    if not reach:
-        return color
-    height, width = color.shape[:2]
-    padded = np.pad(color, ((reach, reach), (reach, reach), (0, 0)), mode="edge").cumsum(0, dtype=np.uint32)
-    size = 2 * reach + 1
-    rows = np.concatenate([padded[size - 1 : size], padded[size:] - padded[:-size]])
-    columns = rows.cumsum(1)
-    total = np.concatenate([columns[:, size - 1 : size], columns[:, size:] - columns[:, :-size]], axis=1)
-    return (total[:height, :width] // size**2).astype(np.uint8)
-
-
-def _of_every_nth(camera: Camera, step: int, x0: int, y0: int) -> Camera:
-    return replace(
-        camera, fx=camera.fx / step, fy=camera.fy / step, cx=(camera.cx - x0) / step, cy=(camera.cy - y0) / step
-    )

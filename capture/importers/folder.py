@@ -9,6 +9,7 @@ channel; knows nothing of any simulator. What `takes export --to frames` writes 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ ALIASES = {
 _ORDER = ("color", "albedo", "depth", "normal", "motion", "segmentation", "instance")
 
 
-class NumberedImages:
+class NumberedImages(ABC):
     """What is common to sources of numbered files: frames, times, and cameras from a file beside them.
 
     path: the folder that holds the camera file. files: per channel or other key, the files by frame number.
@@ -91,9 +92,9 @@ class NumberedImages:
         """What the camera file says about a frame, nothing without one."""
         return self.cameras.entry(number) if self.cameras else {}
 
+    @abstractmethod
     def channels(self, number: int, serial: int) -> dict[str, Channel]:
         """The channels of a frame by its number."""
-        raise NotImplementedError
 
     def camera(self, number: int, shape: tuple[int, ...]) -> SeenBy:
         """The camera of a frame whose picture has `shape` (H, W), rows from the top."""

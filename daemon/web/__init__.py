@@ -1,1 +1,2 @@
-"""The HTTP side: `app` has the API, `guard` who may use it, `server` runs both, `static/` is the page."""
+"""The HTTP side: `api` answers requests, `app` mounts it, `guard` says who may use it, `server` runs all, `static/` is
+the page."""

@@ -7,14 +7,19 @@ checked), and, where we listen beyond this machine, everybody without the token.
 
 from __future__ import annotations
 
+import logging
+import time
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from daemon.access import is_loopback, is_token
+from daemon.access import Offenders, is_loopback, is_token
+
+log = logging.getLogger("realmaster.daemon")
 
 COOKIE = "realmaster-token"
 
@@ -27,12 +32,20 @@ _HEADERS = [
 ]  # fmt: skip
 
 
+MOST_BODY = 1 << 20
+"""Bytes of a request's body; the largest that makes sense is a prompt."""
+
+GUESSES, GUESS_SECONDS = 30, 60.0
+"""An address that shows so many wrong tokens within so many seconds is not heard for as long."""
+
+
 class Guard:
     """ASGI middleware. `token` None: only this machine is served, and only under its own names."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app = app
         self._token = token
+        self._guessers = Offenders(GUESSES, GUESS_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -41,17 +54,26 @@ class Guard:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         sentence, status = self._refusal(scope, headers)
         if sentence is None and self._token is not None:
+            address = (scope.get("client") or ("",))[0]
             query = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-            if scope["type"] == "http" and scope["path"] == "/" and self._fits(query):
+            is_link = scope["type"] == "http" and scope["path"] == "/" and query != ""
+            shown = query if is_link else _bearer(headers) or _cookie(headers)
+            if self._guessers.ignores(address.encode(), time.monotonic()):
+                sentence, status = "Too many wrong tokens came from this address: wait a minute.", 429
+            elif not is_token(shown, self._token):
+                if shown and self._guessers.offend(address.encode(), time.monotonic()) == GUESSES:
+                    log.warning("%s showed %d wrong tokens and is not heard for a while", address, GUESSES)
+                sentence, status = "The token is missing or wrong: open the link that the daemon printed.", 401
+            elif is_link:
                 # The link with the token is opened once; the token leaves the address line for a cookie.
                 response = RedirectResponse("/", status_code=303)
                 response.set_cookie(COOKIE, query, httponly=True, samesite="strict")
                 await response(scope, receive, send)
                 return
-            if not (self._fits(_bearer(headers)) or self._fits(_cookie(headers))):
-                sentence, status = "The token is missing or wrong: open the link that the daemon printed.", 401
+        if sentence is None and _length(headers) > MOST_BODY:
+            sentence, status = f"The request is too large: {MOST_BODY} bytes are allowed.", 413
         if sentence is None:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, _bounded(receive), _with_headers(send))
         elif scope["type"] == "http":
             await JSONResponse({"error": sentence}, status)(scope, receive, send)
         else:
@@ -73,9 +95,6 @@ class Guard:
             return "Requests from other web pages are refused.", 403
         return None, 0
 
-    def _fits(self, token: str) -> bool:
-        return self._token is not None and is_token(token, self._token)
-
 
 def _bearer(headers: dict[bytes, str]) -> str:
     kind, _, token = headers.get(b"authorization", "").partition(" ")
@@ -88,6 +107,27 @@ def _cookie(headers: dict[bytes, str]) -> str:
     except CookieError:
         return ""
     return morsel.value if morsel is not None else ""
+
+
+def _length(headers: dict[bytes, str]) -> int:
+    text = headers.get(b"content-length", "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def _bounded(receive: Receive) -> Receive:
+    """A body without a stated length is counted as it comes."""
+    size = 0
+
+    async def receive_bounded() -> Any:
+        nonlocal size
+        message = await receive()
+        if message["type"] == "http.request":
+            size += len(message.get("body", b""))
+            if size > MOST_BODY:
+                raise HTTPException(413, f"The request is too large: {MOST_BODY} bytes are allowed")
+        return message
+
+    return receive_bounded
 
 
 def _with_headers(send: Send) -> Send:

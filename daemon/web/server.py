@@ -17,6 +17,7 @@ import uvicorn
 from capture.errors import UserError
 from daemon.access import split_http
 from daemon.web.app import create_app
+from daemon.web.connections import BoundedProtocol
 from daemon.web.guard import Guard
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class WebServer:
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             Guard(create_app(service), token),
+            http=BoundedProtocol,
             log_level="warning",
             access_log=False,
             lifespan="off",

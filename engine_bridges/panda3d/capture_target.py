@@ -189,6 +189,8 @@ class PandaCapture:
 
     def _step(self, half: Callable[[], None], task: Any) -> int:
         """One half of a frame, as a task."""
+        if self.done:
+            return task.done
         try:
             half()
         except UserError as error:
@@ -199,6 +201,9 @@ class PandaCapture:
         return task.done if self.done else task.cont
 
     def _end(self) -> None:
+        # The tasks end by themselves: when one is removed while it runs, Panda goes on with the others, one of which
+        # may clear the exception that is to end the program.
+        self._tasks.clear()
         self.close()
         if self._on_done is not None:
             self._on_done()

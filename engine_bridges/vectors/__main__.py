@@ -21,6 +21,7 @@ from capture import wire
 from capture.camera import OPENGL, UNITY, UNREAL, Camera, Conventions
 from capture.errors import ProtocolError
 from capture.frame import DTYPES, Descriptor, Entity
+from capture.reduction import Coded, Reduction
 
 FOLDER = Path(__file__).parent
 SESSION = "00112233445566778899aabbccddeeff"
@@ -82,9 +83,7 @@ def valid() -> dict[str, wire.Message]:
         "channels": wire.Channels(
             (
                 Descriptor("color", "uint8", (2, 4, 3), "bottom", order="rgb"),
-                Descriptor(
-                    "depth", "float32", (2, 4), "bottom", kind="ndc", scale="unknown", projection="measured"
-                ),
+                Descriptor("depth", "float32", (2, 4), "bottom", kind="ndc", scale="unknown", projection="measured"),
             )
         ),
         "frame": wire.FrameMessage(
@@ -134,6 +133,15 @@ def valid() -> dict[str, wire.Message]:
             parts=(wire.Part("color", 303, color, 64), wire.Part("depth", 303, depth, 0)),
             slot=1,
         ),
+        "frame_of_packed_channels": wire.FrameMessage(
+            serial=304,
+            time=10.25,
+            camera=None,
+            parts=(
+                wire.Part("color", 304, Coded("zstd", zstd_frame(color.tobytes()), color.dtype, color.shape)),
+                wire.Part("depth", 303, depth),
+            ),
+        ),
         "attached": wire.Attached(KEY),
         "attached_not": wire.Attached(KEY, "The shared memory cannot be attached (Permission denied)."),
         "memory": wire.Memory(SESSION, KEY, "/proc/4711/fd/12", 6, 9216000),
@@ -142,6 +150,9 @@ def valid() -> dict[str, wire.Message]:
         "event_with_every_kind_of_detail": wire.Event("größer", 0.0, _details()),
         "bye": wire.Bye(),
         "welcome": wire.Welcome(SESSION, ("color", "depth"), "live", 3, 268435456),
+        "welcome_to_a_slow_link": wire.Welcome(
+            SESSION, ("color", "depth"), "live", 3, 268435456, Reduction(2, {"color": "jpeg", "depth": "depth"})
+        ),
         "welcome_to_another_mode": wire.Welcome(SESSION, (), "lossless", 0, 2**63 - 1),
         "credit": wire.Credit(1, None),
         "credit_of_nothing": wire.Credit(0, 0),
@@ -153,6 +164,12 @@ def valid() -> dict[str, wire.Message]:
         "goodbye": wire.Goodbye(120, 118, 2, "2026-11-23T01-20-00_city"),
         "goodbye_without_a_take": wire.Goodbye(0, 0, 65536, None),
     }
+
+
+def zstd_frame(data: bytes) -> bytes:
+    """A zstd frame that says its size and holds one block as it is, so that no encoder's version matters."""
+    head = (len(data) << 3) | 1  # the last block, raw
+    return b"\x28\xb5\x2f\xfd\x20" + bytes([len(data)]) + head.to_bytes(3, "little") + data
 
 
 def _details() -> dict[str, Any]:
@@ -180,6 +197,7 @@ def invalid() -> dict[str, list[bytes]]:
 
     first, second = msgpack.unpackb(parts[0])["parts"]
     camera = msgpack.unpackb(parts[0])["camera"]
+
     def hello(**changes: Any) -> list[bytes]:
         return [msgpack.packb(msgpack.unpackb(bytes(wire.encode(valid()["hello"])[0]), strict_map_key=False) | changes)]
 
@@ -251,6 +269,12 @@ def invalid() -> dict[str, list[bytes]]:
         "unknown_scale_of_motion": channels(
             {"name": "motion", "dtype": "float32", "shape": [2, 4, 2], "scale": "unknown"}
         ),
+        "codec_not_known": [header(parts=[first | {"codec": "webp"}, second]), *parts[1:]],
+        "codec_in_a_slot": in_slot(parts=[first | {"offset": 0, "codec": "zstd"}, second | {"offset": 64}]),
+        "unpacked_too_large": [
+            header(parts=[first | {"codec": "jpeg", "shape": [16384, 16384, 3]}, second]),
+            *parts[1:],
+        ],
         "event_without_a_name": event(name=""),
         "detail_not_finite": event(data={"x": math.inf}),
         "detail_beyond_64_bits": event(data={"x": 2**63}),
@@ -290,6 +314,9 @@ def invalid_to_bridge() -> dict[str, list[bytes]]:
         "to_bridge_session_too_short": changed("welcome", session="00"),
         "to_bridge_mode_not_known": changed("welcome", mode="fast"),
         "to_bridge_channels_of_numbers": changed("welcome", channels=[1]),
+        "to_bridge_shrink_of_nothing": changed("welcome", reduction={"shrink": 0, "codecs": {}}),
+        "to_bridge_codec_not_known": changed("welcome", reduction={"shrink": 1, "codecs": {"color": "webp"}}),
+        "to_bridge_reduction_with_more": changed("welcome", reduction={"shrink": 1, "codecs": {}, "blur": 1}),
         "to_bridge_negative_credit": changed("credit", n=-1),
         "to_bridge_boolean_credit": changed("credit", n=True),
         "to_bridge_float_credit": changed("credit", n=1.0),
@@ -327,7 +354,7 @@ def _slots(message: wire.FrameMessage) -> list[bytearray]:
     slots = [bytearray(SLOT_BYTES) for _ in range(SLOTS)]
     for part in message.parts:
         assert message.slot is not None and part.offset is not None
-        slots[message.slot][part.offset : part.offset + part.array.nbytes] = part.array.tobytes()
+        slots[message.slot][part.offset : part.offset + part.array.nbytes] = part.plain.tobytes()
     return slots
 
 

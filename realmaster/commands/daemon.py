@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from realmaster.commands import daemon_ask
 from realmaster.commands.options import (
     add_command,
     add_precision,
@@ -30,7 +31,7 @@ def add(commands: Any) -> None:
         run=run,
         example="realmaster daemon --takes ./takes --http 127.0.0.1:8765",
         about="Receive frames from bridges, record and lift them while the engine runs, and show it all on a page. "
-        "Ctrl-C ends\nit in good order.",
+        "Ctrl-C ends\nit in good order. With an ACTION: do what the page does, with a daemon that runs.",
     )
     parser.add_argument("--listen", metavar="ENDPOINT", help="where bridges connect (default: tcp://127.0.0.1:5790)")
     parser.add_argument("--http", metavar="HOST:PORT", help="address of the page (default: 127.0.0.1:8765)")
@@ -41,12 +42,21 @@ def add(commands: Any) -> None:
                         "happened can still be saved (default: 20)")  # fmt: skip
     parser.add_argument("--replay-memory", type=positive, metavar="MB", help="memory for that (default: 2000, or a "
                         "quarter of the machine's)")  # fmt: skip
+    parser.add_argument("--remote-mbit", type=positive, metavar="N", help="what the link to engines on other machines "
+                        "carries: they send smaller frames where it is too slow")  # fmt: skip
+    parser.add_argument("--log", choices=("text", "json"), default="text", help="json: one object a line, for programs "
+                        "(default: text)")  # fmt: skip
+    parser.add_argument("--datasets", type=Path, metavar="DIR", help="folder of datasets of pairs to look through "
+                        "(default: `datasets` beside the takes)")  # fmt: skip
     add_precision(parser)
     add_takes_folder(parser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions, on a daemon that runs")
+    daemon_ask.add(actions)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     from capture.connection import DEFAULT_ENDPOINT, connection_file, endpoint_port
+    from daemon import logs
     from daemon.service import DaemonConfig, Service
     from realmaster.lift.profiles import load_profile
     from realmaster.progress import facts
@@ -63,8 +73,10 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         replay_seconds=args.replay_seconds,
         replay_bytes=None if args.replay_memory is None else round(args.replay_memory * 1e6),
         precision=precision(args),
+        remote_mbit=args.remote_mbit,
+        datasets=args.datasets,
     )
-    _log_to_stderr()
+    logs.set_up(logs.LogSettings(form=args.log))
     service = Service(config)
     with screen.step("starting"):
         service.start()
@@ -73,11 +85,3 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     screen.show(facts("realmaster daemon", {**where, "connection file": connection, "end it with": "Ctrl-C"}))
     service.run_forever()
     return {**where, "connection_file": connection}
-
-
-def _log_to_stderr() -> None:
-    """One line per event that a person wants, from all processes in one form."""
-    from daemon.child import LOG_FORMAT
-
-    logging.basicConfig(format=LOG_FORMAT)
-    logging.getLogger("realmaster").setLevel(logging.INFO)

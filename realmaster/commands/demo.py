@@ -34,6 +34,8 @@ SEED = 20260000
 SIZE, FPS = (256, 144), 24.0
 CLOSE_SECONDS = 20.0
 """How long the daemon may take to close the take once the engine has ended."""
+EXAMINE_SECONDS = 120.0
+"""And to make its preview and examine it."""
 
 MADE_BY = "realmaster demo"
 TAKE, REPORT = "take", "report.json"
@@ -160,30 +162,32 @@ def _record(service: Service, out: Path, args: argparse.Namespace, screen: Scree
                 for session in service.state()["sessions"]:
                     step(session["recorded"], note=f"{session['fps']:.1f} fps, {session['dropped']} dropped")
             failure, sent = bridge.failure(), bridge.sent()
-        if not _take_is_closed(service) or failure:
+        take = _closed_take(service)
+        if take is None or failure:
             raise UserError(f"The embedded engine failed: {failure or 'it sent no frame.'}")
         step(frames)
-    _rename_take(out)
-    service.library.refresh()
+        service.check_unused(take, EXAMINE_SECONDS)
+        service.library.rename(take, TAKE)
     return sent if sent is not None else frames
 
 
-def _take_is_closed(service: Service) -> bool:
-    """Wait until the take is closed and, bounded by CLOSE_SECONDS, has its preview, so that nobody holds its files;
-    False when there is none."""
+def _closed_take(service: Service) -> str | None:
+    """Wait until the take is closed and, bounded by CLOSE_SECONDS, has its preview, the first thing that is made of it;
+    its name, or None when there is none."""
     from capture.take_folder import PREVIEW
 
-    closed = False
+    name = None
     deadline = time.monotonic() + CLOSE_SECONDS
     while time.monotonic() < deadline:
         state = service.state()
         if not state["takes"] and not state["sessions"]:
             break
-        closed = bool(state["takes"]) and state["takes"][0]["state"] == "closed"
-        if closed and (service.config.takes / state["takes"][0]["name"] / PREVIEW).exists():
-            break
+        if state["takes"] and state["takes"][0]["state"] == "closed":
+            name = str(state["takes"][0]["name"])
+            if (service.config.takes / name / PREVIEW).exists():
+                break
         time.sleep(0.1)
-    return closed
+    return name
 
 
 def _rename_take(out: Path) -> None:

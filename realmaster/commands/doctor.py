@@ -64,6 +64,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         "model": _model,
         "recording": lambda: _recording(takes_folder(args)),
         "engines and page": _engines,
+        "daemon": _daemon,
     }
     table = Table(title="realmaster doctor", title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
@@ -190,6 +191,35 @@ def _is_free(port: int) -> bool:
     return True
 
 
+def _daemon() -> Iterator[Finding]:
+    """What a daemon that runs says of itself."""
+    from realmaster.commands.client import Daemon
+
+    try:
+        daemon = Daemon.at()
+        told = daemon.call("GET", "/support")
+    except UserError as error:
+        yield Finding("daemon", "absent", str(error).split(":")[0], "start one with `realmaster daemon`")
+        return
+    state = told["state"]
+    yield Finding("daemon", "ok", f"{told['version']} at {daemon.url}, model {state['model']['name']}")
+    if state["problem"]:
+        yield Finding("receiving", "absent", state["problem"], "see the daemon's log")
+    for session in state["sessions"]:
+        found = f"{session['engine']} {session['game']}, {session['fps']} frames/s, {session['dropped']} dropped"
+        health = session["health"]
+        troubled = session["dropped"] or session["problem"] or (health and health["verdict"] in ("wrong", "suspicious"))
+        remedy = session["problem"] or (health["line"] if health else "") if troubled else ""
+        yield Finding(f"session {session['id'][:8]}", "absent" if troubled else "ok", found.strip(), remedy)
+    for process in told["processes"]:
+        memory = f"{process['memory'] / GIB:.2f} GiB, {process['threads']} threads, {process['cpu']:.0f} s of processor"
+        yield Finding(f"process {process['name']}", "ok", memory)
+    ends = {kind: times for kind, times in told["ends"].items() if times and kind != "cancel"}
+    if ends:
+        found = ", ".join(f"{kind} {times}" for kind, times in ends.items())
+        yield Finding("restarts", "absent", found, "`realmaster daemon support` writes what is known of them")
+
+
 def _engines() -> Iterator[Finding]:
     panda = _distribution("panda3d", needed=False, remedy="pip install panda3d")
     yield panda
@@ -244,32 +274,6 @@ def _distribution(name: str, needed: bool, remedy: str = "") -> Finding:
 
 def _profiles() -> list[dict[str, Any]]:
     """Which model profiles this machine can run, and how: are the weights here, and what fits the free memory."""
-    import torch
+    from realmaster.lift.choices import model_choices
 
-    from realmaster.lift.memory import free_memory, plan_for
-    from realmaster.lift.pipelines import folder_here
-    from realmaster.lift.profiles import known_profiles, load_profile
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    room = free_memory(device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "the processor"
-    found: list[dict[str, Any]] = []
-    for name in sorted(known_profiles(), key=lambda name: (name != "embedded", name)):
-        entry: dict[str, Any] = {"name": name, "needs": "", "runs": False}
-        try:
-            profile = load_profile(name)
-            base = folder_here(profile)
-            plan, fits, needs = plan_for(profile, base, device, "auto", room)
-        except UserError as error:
-            found.append({**entry, "verdict": str(error)})
-            continue
-        entry["needs"] = f"{needs / GIB:.1f} GiB"
-        absent = "" if base else f"; its weights are not on this machine ({profile.base})"
-        if not fits:
-            entry["verdict"] = f"too large even with {plan}: {where} has {room / GIB:.1f} GiB free{absent}"
-        elif base is None:
-            entry["verdict"] = f"would fit {where} ({plan}){absent}"
-        else:
-            entry |= {"runs": True, "verdict": f"runs on {where} ({plan})"}
-        found.append(entry)
-    return found
+    return [choice.to_dict() for choice in model_choices()]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture.errors import UserError
+from capture.files import numbered, replacing
 from realmaster.commands.options import (
     Interrupted,
     add_command,
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from realmaster.progress import Screen
+
+PREVIEWED = 4
+"""Pictures of a window that a preview shows, evenly spread."""
 
 
 def add(commands: Any) -> None:
@@ -56,6 +59,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--steps", type=count, help="sampling steps (default: the profile's)")
     parser.add_argument("--memory", choices=("auto", "low", "full"), default="auto", help="hold the model as fast as "
                         "what is free allows, as small as can be, or without saving (default: auto)")  # fmt: skip
+    parser.add_argument("--preview", type=Path, metavar="PICTURE", help="a PNG or JPEG that shows, at every step, what "
+                        "the model expects the window to become")  # fmt: skip
     add_takes_folder(parser)
 
 
@@ -65,6 +70,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     from realmaster.progress import facts
 
     take = Take.find(args.take, takes_folder(args))
+    _name_whole_lifts(take.path / "lifts" if args.out is None else args.out.parent)
     frames = take.clip_range(*(args.frames or (None, None)))
     if args.out and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UserError(f"{args.out} is there already: choose another folder with -o.")
@@ -92,6 +98,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         "steps": args.steps,
         "anchors": {frame: _read_picture(path) for frame, path in args.anchor or ()},
     }
+    shown = None if args.preview is None else _preview_to(args.preview)
     out = args.out or _free_folder(take.path / "lifts", Path(args.model).stem, lift_job(take, lifter, **asked))
     growing, notes = _growing(out), list[str]()
     try:
@@ -103,7 +110,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
                     notes.append(lifter.notes[len(notes)])
                     screen.say(notes[-1])
 
-            report = lift_take(take, growing, lifter, **asked, progress=told)
+            report = lift_take(take, growing, lifter, **asked, progress=told, preview=shown)
     except BaseException as error:
         if not any(growing.glob("windows/*")):
             shutil.rmtree(growing, ignore_errors=True)
@@ -120,6 +127,24 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         facts("lift", {"folder": out, "speed": f"{report['frames_per_second']} frames a second"}),
     )
     return {"out": out, "licence": licence, **report}
+
+
+def _preview_to(path: Path) -> Callable[[int, np.ndarray], None]:
+    """What writes previews to this picture; whoever opens it sees a whole one."""
+    from PIL import Image
+
+    from capture.pictures import tile
+
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"The preview {path} must end in .png or .jpg.")
+
+    writable_folder(path.parent, "the preview")
+
+    def show(_frame: int, pictures: np.ndarray) -> None:
+        with replacing(path) as partial:
+            Image.fromarray(tile(list(pictures[:: -(-len(pictures) // PREVIEWED)]))).save(partial)
+
+    return show
 
 
 def strength(text: str) -> float:
@@ -189,12 +214,20 @@ def _growing(out: Path) -> Path:
     return out.with_name(f".{out.name}.part")
 
 
+def _name_whole_lifts(folder: Path) -> None:
+    """Give their names to lifts in `folder` that were whole when their program was killed, just before it did."""
+    for growing in folder.glob(".*.part"):
+        named = growing.with_name(growing.name[1 : -len(".part")])
+        whole = (growing / "report.json").exists() and not (growing / "job.json").exists()  # see lift_take
+        if whole and not named.exists():
+            growing.rename(named)
+
+
 def _free_folder(folder: Path, name: str, job: dict[str, Any]) -> Path:
     """`folder/name-1`, or with the first number that is free, or under which this very job was begun."""
     from realmaster.lift.takes import is_unfinished
 
-    for number in itertools.count(1):
-        out = folder / f"{name}-{number}"
-        if not out.exists() and (not _growing(out).exists() or is_unfinished(_growing(out), job)):
-            return out
-    raise AssertionError("unreachable")
+    def is_free(out: Path) -> bool:
+        return not out.exists() and (not _growing(out).exists() or is_unfinished(_growing(out), job))
+
+    return next(out for free in numbered(name, bare=False) if is_free(out := folder / free))

@@ -137,9 +137,10 @@ def seconds_range(text: str) -> tuple[float, float]:
 
 
 def folder_name(text: str) -> str:
-    """A name that can be a folder's on any system, and nothing but a name."""
-    device = re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", text, re.IGNORECASE)  # names that Windows keeps
-    if device or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?", text):
+    """A name that a take may be given."""
+    from capture.take import is_take_name
+
+    if not is_take_name(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a plain name: use letters, digits, and . _ - between them")
     return text
 

@@ -1,4 +1,4 @@
-"""`realmaster pairs --review`: the page of picture sheets, on loopback, until Ctrl-C."""
+"""`realmaster pairs --review`: the daemon's page of pairs for one dataset, on loopback, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ def serve(dataset: Dataset, filters: FilterSettings, tell: Callable[[str], None]
     import uvicorn
 
     from daemon.web.guard import Guard
-    from realmaster.pairs.review import create_app
+    from daemon.web.review import create_review_app
+    from realmaster.pairs.review import Review, Shelf
 
+    app = create_review_app(Shelf(reviews={dataset.path.resolve().name: Review(dataset, filters)}))
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with listening:
         listening.bind(("127.0.0.1", 0))
         tell(f"http://127.0.0.1:{listening.getsockname()[1]}")
         config = uvicorn.Config(
-            Guard(create_app(dataset, filters), None), log_level="warning", access_log=False, server_header=False,
+            Guard(app, None), log_level="warning", access_log=False, server_header=False,
             lifespan="off",
         )  # fmt: skip
         try:

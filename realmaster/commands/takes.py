@@ -20,6 +20,7 @@ from realmaster.commands import (
     takes_export,
     takes_import,
     takes_pack,
+    takes_shelf,
     takes_show,
 )
 from realmaster.commands.options import CommandError, add_command, add_take_command, add_takes_folder, takes_folder
@@ -27,7 +28,7 @@ from realmaster.commands.options import CommandError, add_command, add_take_comm
 if TYPE_CHECKING:
     from realmaster.progress import Screen
 
-ACTIONS = (takes_show, takes_export, takes_import, takes_estimate, takes_caption, takes_edit, takes_pack)
+ACTIONS = (takes_show, takes_export, takes_import, takes_estimate, takes_caption, takes_edit, takes_pack, takes_shelf)
 """Modules whose `add(actions)` declares one or more actions of `realmaster takes`."""
 
 _STATES = {"closed": "[green]closed[/]", "open": "[yellow]open[/]", "recording": "[red]recording[/]"}

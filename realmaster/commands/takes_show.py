@@ -48,6 +48,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         screen.say(f"no picture viewer could be opened: open {sheet} yourself")
     made_from = take.manifest["metadata"].get(MADE_FROM) or []
     parts = [f"{part['take']} {part['first']}:{part['end']}" for part in made_from[:4]] + ["..."] * (len(made_from) > 4)
+    reduced = take.manifest["metadata"].get("reduced")
     guessed = {entry["name"] for entry in take.manifest["channels"] if entry.get("estimated")}
     repairs = "" if about.state != "open" else "  (`realmaster takes repair` closes it)"
     screen.show(
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
                 "frames": f"{take.recorded}, {about.dropped} dropped, {lost} lost",
                 "length": f"{about.seconds:.2f} s at {about.fps:g} fps",
                 "picture": "{}x{}".format(*about.size) if about.size else "none",
+                **({"sent": "{how}, of {}x{}".format(*reduced["size"], **reduced)} if reduced else {}),
                 "channels": ", ".join(f"{name} (estimated)" if name in guessed else name for name in about.channels),
                 **({"lengths": take_entry(take)["lengths"]} if "depth" in about.channels else {}),
                 "on disk": readable_bytes(about.bytes),
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         )
     )
     found = {"recorded": take.recorded, "lost": lost, "damaged": take.damaged, "events": events, "sheet": sheet}
-    return {**about.to_dict(), "health": health, **found, "made_from": made_from}
+    return {**about.to_dict(), "health": health, **found, "made_from": made_from, "reduced": reduced}
 
 
 def _draw_sheet(take: Take, frames: Sequence[Frame], out: Path, step: Step) -> Path:

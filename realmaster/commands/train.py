@@ -42,6 +42,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--recipe", choices=("embedded",), help="in place of DATASET: make the model that ships, its "
                         "clips included")  # fmt: skip
     parser.add_argument("--minutes", type=positive, default=60.0, help="with --recipe: training time (default: 60)")
+    parser.add_argument("--from", dest="begin", metavar="MODEL", type=Path, help="with --recipe: a model that it made "
+                        "before, to be trained further")  # fmt: skip
     parser.add_argument("-o", "--out", metavar="LORA", type=Path, required=True, help="folder to write")
     parser.add_argument("--model", metavar="PROFILE|DIR", help="model profile, or a folder in diffusers layout "
                         "(default: embedded)")  # fmt: skip
@@ -122,6 +124,9 @@ def _make_embedded(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any
     writable_folder(args.out, "the model")
     from realmaster.models import recipe
 
+    if args.begin is not None and not (args.begin / "adapter").is_dir():
+        sentence = f"{args.begin} is no model that this recipe made: give its folder with vae/ and adapter/."
+        raise CommandError(sentence, {"from": args.begin})
     clips = args.out / "clips"
     leads = os.environ.get("RANK", "0") == "0"
     if not leads:  # they wait for the first process where the training begins
@@ -140,7 +145,7 @@ def _make_embedded(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any
                 screen.say(f"{done:.0f} min  {note}")
                 notes.append(note)
 
-        model = recipe.make(clips, args.out, args.minutes, told)
+        model = recipe.make(clips, args.out, args.minutes, told, args.begin)
     screen.show(f"lift with it: realmaster lift TAKE --model {model} --lora {model / 'adapter'}")
     return {"out": args.out, "model": model, "scores": notes[-1:]}
 
@@ -174,14 +179,16 @@ def _show(advice: Advice, training: Any, screen: Screen) -> None:
     settings = training.settings
     parts = ", ".join(f"{name} {readable_bytes(size)}" for name, size in advice.memory.items())
     experts = f" of each of {len(training.experts)} experts" if len(training.experts) > 1 else ""
-    seconds = training.seconds_per_update()
     rows = {
         "pairs": f"{advice.pairs}, of them {advice.held_out} held out; {advice.samples} clips of up to "
         f"{training.profile.window} frames",
         "updates": f"{settings.steps}{experts}: each clip is seen {advice.epochs:.0f} times",
         "memory": f"about {readable_bytes(advice.total)} ({parts}); {readable_bytes(advice.loading)} while encoding",
-        "time": f"about {_duration(seconds * settings.steps * len(training.experts))}, at {seconds:.2g} s an update",
     }
+    if not settings.shard:  # a pass of the whole base may not fit
+        seconds = training.seconds_per_update()
+        total = _duration(seconds * settings.steps * len(training.experts))
+        rows["time"] = f"about {total}, at {seconds:.2g} s an update"
     screen.show(facts("training", rows))
     for warning in advice.warnings:
         screen.say(f"warning: {warning}")

@@ -8,15 +8,17 @@ diffusers' form and in the trainers' (`diffusion_model.*`) are both read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+import torch
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 
-from realmaster.lift.libraries import first_line, from_hub, quiet
+from realmaster.lift.files import expert_file, family_of_layers, local_weights
+from realmaster.lift.libraries import first_line, quiet
 from realmaster.lift.lifter import LiftError
 from realmaster.lift.profiles import Profile
 
@@ -26,9 +28,6 @@ NAME = "lift"
 MOST = 2.0
 """An adapter of a greater weight leaves what the model knows."""
 
-EXPERTS = ("high_noise", "low_noise")
-"""What marks an expert's file, in the order of the transformers."""
-
 
 def load_adapter(pipeline: Any, profile: Profile) -> int:
     """Load the profile's adapter into the pipeline; returns the reference downscale factor that it was trained with.
@@ -37,13 +36,13 @@ def load_adapter(pipeline: Any, profile: Profile) -> int:
     """
     if profile.adapter is None or profile.adapter_weight == 0:  # the same to the bit
         return 1
-    adapter = local_adapter(profile.adapter)
+    adapter = local_weights(profile.adapter)
     transformers = [pipeline.transformer, getattr(pipeline, "transformer_2", None)]
     factors = set()
     for place, transformer in enumerate(transformers):
         if transformer is None:
             continue
-        file = expert_file(adapter, EXPERTS[place])
+        file = expert_file(adapter, place)
         check_file(file)
         options: dict[str, Any] = {"load_into_transformer_2": True} if place else {}
         try:
@@ -64,13 +63,13 @@ def load_adapter(pipeline: Any, profile: Profile) -> int:
 
 def _does_not_fit(file: Path, profile: Profile) -> str:
     with safe_open(file, framework="pt") as weights:
-        keys = list(weights.keys())
-    made_for = next((f", but for {name}" for mark, name in MARKS.items() if any(mark in key for key in keys)), "")
+        family = family_of_layers(weights.keys())
+    made_for = f", but for {NAMES[family]} or a model of another size" if family else ""
     return f"The adapter {file} was not made for {profile.base}{made_for}: its layers do not fit."
 
 
-MARKS = {"transformer_blocks.": "LTX-2 or a model of another size", "blocks.": "Wan or a model of another size"}
-"""What a layer's name has in it -> whose it is."""
+NAMES = {"ltx2": "LTX-2", "wan": "Wan"}
+"""Of families, for people."""
 
 
 def check_file(file: Path) -> None:
@@ -93,17 +92,6 @@ def check_file(file: Path) -> None:
                 raise LiftError(f"The adapter {file} has two ranks, {shape[0]} and {other[1]}, in its layer {layer}.")
 
 
-def local_adapter(reference: str) -> Path:
-    """The file or folder of an adapter: where it stands, or where the hub's files are kept once they are here. A hub
-    id may name its file: `owner/name:file.safetensors`. Raises `LiftError`."""
-    if Path(reference).exists():
-        return Path(reference)
-    repository, _, file = reference.partition(":")
-    with from_hub(f"The adapter {reference}"):
-        folder = Path(snapshot_download(repository, allow_patterns=file or "*.safetensors"))
-    return folder / file if file else folder
-
-
 @contextmanager
 def without_adapter(pipeline: Any) -> Iterator[None]:
     """The pipeline's transformers as they were before an adapter was loaded."""
@@ -118,37 +106,98 @@ def without_adapter(pipeline: Any) -> Iterator[None]:
 
 
 @contextmanager
-def strengthened(pipeline: Any, usual: float, by: float) -> Iterator[None]:
-    """The lift's adapter at the weight `usual + by`, `MOST` at most, and at `usual` again after."""
-    adapted = [part for part in pipeline.components.values() if NAME in (getattr(part, "peft_config", None) or {})]
-    if by == 0 or not adapted:
+def strengthened(pipeline: Any, usual: float, by: float, taken_out: Sequence[LoraLayer] = ()) -> Iterator[None]:
+    """The lift's adapter at the weight `usual + by`, `MOST` at most, and at `usual` again after. `taken_out`: what
+    `fuse` returned."""
+    if by == 0:
         yield
         return
+    weight = min(MOST, usual + by)
+    adapted = _adapted(pipeline)
     for part in adapted:
-        part.set_adapters([NAME], [min(MOST, usual + by)])
+        part.set_adapters([NAME], [weight])
+    with ExitStack() as hooks:
+        for layer in taken_out:
+            layer.set_scale(NAME, weight - usual)
+            hooks.callback(layer.get_base_layer().register_forward_hook(_adding(layer)).remove)
+        try:
+            yield
+        finally:
+            for part in adapted:
+                part.set_adapters([NAME], [usual])
+
+
+def _adding(layer: LoraLayer) -> Callable[..., torch.Tensor]:
+    """A hook that adds to what a layer gives what the adapter, at its scale, makes of the same input."""
+
+    def add(_base: object, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> torch.Tensor:
+        down, up = (matrices[NAME].to(result.device) for matrices in (layer.lora_A, layer.lora_B))
+        return result + up(down(given[0])) * layer.scaling[NAME]
+
+    return add
+
+
+def fuse(pipeline: Any) -> list[LoraLayer]:
+    """Add the loaded adapter to the weights that it changes, if it can be, and take its layers out of the pipeline: a
+    forward pass then costs what it costs without an adapter, and so do diffusers' walks over all modules. Returns these
+    layers, for `strengthened`; none where it was not done.
+
+    Only weights of 32 bits, since a sum in 16 bits or fewer would lose what is small of the adapter.
+    """
+    layers = _lora_layers(pipeline)
+    if not _add_to_weights(layers):
+        return []
+    for part in _adapted(pipeline):
+        part.unload_lora()
+    return layers
+
+
+def _add_to_weights(layers: Sequence[LoraLayer]) -> bool:
+    """Add the adapter to the weights of its layers, if every one takes it; returns whether it was done."""
+    if not all(_takes_sum(layer) for layer in layers):
+        return False
+    for layer in layers:
+        layer.get_base_layer().weight.data += layer.get_delta_weight(NAME)
+    return bool(layers)
+
+
+@contextmanager
+def fused(pipeline: Any) -> Iterator[None]:
+    """The adapter in the weights as `fuse` puts it, and the weights as they were again after: to the bit, as they are
+    kept meanwhile. Its layers stay where they are, switched off."""
+    layers = _lora_layers(pipeline)
+    weights = [layer.get_base_layer().weight for layer in layers if _takes_sum(layer)]
+    kept = [weight.data.clone() for weight in weights]
+    done = _add_to_weights(layers)
+    if done:
+        for part in _adapted(pipeline):
+            part.disable_adapters()
     try:
         yield
     finally:
-        for part in adapted:
-            part.set_adapters([NAME], [usual])
+        if done:
+            for weight, before in zip(weights, kept, strict=True):
+                weight.data.copy_(before)
+            for part in _adapted(pipeline):
+                part.enable_adapters()
 
 
-def expert_file(adapter: Path, expert: str) -> Path:
-    """The file of an adapter that belongs to this expert. Raises `LiftError`."""
-    if not adapter.is_dir():
-        return adapter
-    files = sorted(adapter.glob("*.safetensors"))
-    if not files:
-        raise LiftError(f"The adapter {adapter} holds no safetensors file, and nothing else is loaded.")
-    marked = [file for file in files if expert in file.stem.lower()]
-    common = [file for file in files if not any(mark in file.stem.lower() for mark in EXPERTS)]
-    if len(marked or common) != 1:
-        names = ", ".join(file.name for file in files)
-        raise LiftError(
-            f"It is not clear which file of the adapter {adapter} to use ({names}): name one with --lora (on the hub "
-            "owner/name:file.safetensors)."
-        )
-    return (marked or common)[0]
+def _adapted(pipeline: Any) -> list[Any]:
+    """The parts that have the lift's adapter."""
+    return [part for part in pipeline.components.values() if NAME in (getattr(part, "peft_config", None) or {})]
+
+
+def _lora_layers(pipeline: Any) -> list[LoraLayer]:
+    """The layers of these parts that it changes."""
+    return [layer for part in _adapted(pipeline) for layer in part.modules() if isinstance(layer, LoraLayer)]
+
+
+def _takes_sum(layer: LoraLayer) -> bool:
+    """Whether the adapter can be added to the layer's weight: a whole, plain one (FSDP's are parts), and no variant of
+    adapters (DoRA is no sum, a bias is not its matrices' product)."""
+    weight = layer.get_base_layer().weight
+    plain = type(weight.data) is torch.Tensor and weight.dtype == torch.float32
+    return plain and not layer.lora_variant and not layer.lora_bias.get(NAME)
 
 
 def reference_downscale(file: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,12 +18,23 @@ Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 
+Preview = Callable[[np.ndarray], None]
+"""Is shown a clip as a model expects it while it samples, uint8 `[F, H, W, 3]`: small pictures in the order of their
+frames, one for each that its codec keeps together."""
+
+
 class LiftError(UserError):
     """A lift that cannot be done, in one sentence."""
 
 
 class OutOfMemory(LiftError):
     """A model that does not fit the memory, however small it works."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Python's MemoryError, and torch's of the card (by its name: torch need not be loaded here) and of the processor
+    (a plain RuntimeError)."""
+    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "not enough memory" in str(error)
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,11 @@ class Lifter(Protocol):
         """What makes its lifts what they are, as plain values: two lifters of equal settings lift alike."""
         ...
 
+    def lanes(self) -> Sequence[Lifter]:
+        """This lifter and others of the same weights, as many as can well lift at once, each in a thread of its own:
+        itself alone, unless every frame is lifted by itself, on a processor."""
+        ...
+
     def lift(
         self,
         clip: np.ndarray,
@@ -120,6 +136,7 @@ class Lifter(Protocol):
         references: Mapping[Cue, np.ndarray] | None = None,
         negative_prompt: str | None = None,
         strengthen: float = 0.0,
+        preview: Preview | None = None,
     ) -> np.ndarray:
         """Lift `clip`, the frames' cues, uint8 `[T, H, W, 3]` sRGB with T up to `rules.window`, to the same shape.
 
@@ -128,7 +145,8 @@ class Lifter(Protocol):
         shall come close to; the model paints those frames too, so that they do not stand out. `references`: further
         cues of the same frames, each like `clip`; any of those in `self.references`, and what is not given is done
         without. `negative_prompt`: what guidance leads away from; by default the profile's. `strengthen` is added to
-        the adapter's weight, where there is an adapter. `steps` overrides the profile's sampling steps. The same seed
+        the adapter's weight, where there is an adapter. `preview` is shown what the model expects at each step. `steps`
+        overrides the profile's sampling steps. The same seed
         gives the same clip. Raises `LiftError`.
         """
         ...

@@ -10,6 +10,7 @@ which measures what sound adds to the video, has both do their part.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,42 @@ PROMPT_TOKENS = 1024
 """To which the pipeline fills prompts up, from the left."""
 
 
+class InContextPipeline(LTX2InContextPipeline):
+    """diffusers' pipeline for small models too: sizes of whole latents, where its own asks for multiples of 32 pixels
+    however fine the codec is; and without the walks through all modules that it makes at every call, which take a small
+    model as long as a layer, and hold up all other lanes meanwhile.
+    """
+
+    device_of_lifts: torch.device | None = None
+    """Where it runs; None: wherever its parts are, which one that only encodes prompts has to look up."""
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return self.device_of_lifts or super()._execution_device
+
+    def maybe_free_model_hooks(self) -> None:
+        """Nothing: this project's plans hook neither whole models nor anything that keeps a state from call to call."""
+
+    def check_inputs(self, *, height: int, width: int, **others: Any) -> None:
+        grid = self.vae_spatial_compression_ratio
+        if height % grid or width % grid:
+            raise ValueError(f"{width}x{height} are no multiples of {grid}, the pixels of a latent")
+        super().check_inputs(height=32, width=32, **others)
+
+
 class LTX2Lifter(PipelineLifter):
     """A `Lifter` on `LTX2InContextPipeline`."""
 
-    pipeline_class = LTX2InContextPipeline
-    size_multiple = 32
+    pipeline_class = InContextPipeline
+    size_multiple = 1
     unused_parts = ("vocoder", "processor", "prompt_enhancer")
 
     def __init__(self, profile: Profile, device: str | None = None, memory: Mode = "auto") -> None:
         super().__init__(profile, device, memory)
+        self.pipeline.device_of_lifts = self.device
         self.pipeline.transformer.register_forward_pre_hook(self._keep_apart, with_kwargs=True)
+        self._grid = (0, 0, 0)
+        """Frames, rows and columns of the target's latents."""
         # Stills are compressed like the video that the models were trained on; a model without a text encoder was not.
         encoder = self.encoder_class or ""
         self.still_crf = LTX2_5_IMAGE_CRF if encoder.startswith("Gemma4") else DEFAULT_IMAGE_CRF if encoder else 0
@@ -142,6 +169,8 @@ class LTX2Lifter(PipelineLifter):
     ) -> Tensor:
         """Latents `[1, C, F, h, w]`, as the codec takes them; from `start` (without references), else from noise."""
         height, width = clip.size
+        pixels = self.pipeline.vae_spatial_compression_ratio
+        self._grid = (1 + (len(clip) - 1) // self.rules.frame_step, height // pixels, width // pixels)
         shown = (clip.cue, *clip.references) if start is None else ()
         return self.pipeline(
             **texts,
@@ -172,6 +201,17 @@ class LTX2Lifter(PipelineLifter):
             "spatio_temporal_guidance_blocks": sampling.stg_blocks if sampling.stg_scale > 0 else None,
             "modality_scale": sampling.modality_scale,
         }
+
+    def _latents(self, video: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        pixels = (2 * video - 1).permute(3, 0, 1, 2)[None].to(self.device, vae.dtype)
+        latents = vae.encode(pixels).latent_dist.mode()
+        return self.pipeline._normalize_latents(latents, vae.latents_mean, vae.latents_std)[0]
+
+    def _unpacked(self, latents: Tensor) -> Tensor:
+        """See `PipelineLifter._unpacked`. Behind the target's tokens are those of keyframes and references."""
+        target = latents[:, : math.prod(self._grid)]
+        return self.pipeline._unpack_latents(target, *self._grid)[0]
 
     def _decode(self, latents: Tensor, generator: torch.Generator) -> Tensor:
         vae = self.pipeline.vae
@@ -219,8 +259,8 @@ class LTX2Lifter(PipelineLifter):
         """The pipeline's arguments for a prompt, or (`kind` "negative_") for what guidance leads away from."""
         if encoded is None:
             # One task, one learned prompt: see models.constant_prompt.
-            embeds = torch.zeros(1, 1, self.pipeline.transformer.config.caption_channels, device=self.device)
-            embeds = embeds.to(self.pipeline.transformer.dtype)
+            width = self.pipeline.transformer.config.caption_channels
+            embeds = torch.zeros(1, 1, width, dtype=self.dtype, device=self.device)
             return {f"{kind}prompt_embeds": embeds, f"{kind}prompt_attention_mask": torch.ones(1, 1).to(self.device)}
         said = encoded["embeds"].to(self.device)
         filling = PROMPT_TOKENS - said.shape[1]

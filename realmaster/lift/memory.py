@@ -7,10 +7,12 @@ lifter answers by smaller work (`PipelineLifter.lift`).
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import math
 import struct
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ import psutil
 import torch
 
 from realmaster.lift.lifter import LiftError
-from realmaster.lift.profiles import Profile, Quantisation, family_of
+from realmaster.lift.profiles import Profile, family_of
 
 Mode = Literal["auto", "low", "full"]
 """auto: the fastest way that fits what is free. low: the least memory. full: nothing is saved."""
@@ -35,8 +37,9 @@ BYTES_A_PIXEL, BYTES_A_PIXEL_TILED = 64, 8
 """What a codec holds at once for each pixel of the clip."""
 
 
-Weights = Literal["plain", "fp8", "int8", "nf4"]
-BYTES_A_WEIGHT = {"fp8": 1.0, "int8": 1.0, "nf4": 0.56}
+Weights = Literal["plain", "fp8", "int8", "nf4", "gguf"]
+BYTES_A_WEIGHT = {"fp8": 1.0, "int8": 1.0, "nf4": 0.56, "gguf": 1.06}
+"""For each way of storing them; of a GGUF file that is not here yet, the most that one of fewer bits takes (Q8_0)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Plan:
 
     weights: Weights = "plain"
     """How the transformer's are stored: as they are used; in 8 bits (float8_e4m3fn), cast layer by layer as they are
-    used; or as the profile quantises them."""
+    used; or as the profile's quantisation or GGUF file has them."""
     offload: bool = False
     """Transformer blocks stay in the machine's memory and come to the card one by one, as they are used."""
     tiling: bool = False
@@ -80,10 +83,15 @@ class Sizes:
     """Of one window."""
     blocks: int = 1
     """Of the transformer, all experts."""
+    packed: int | None = None
+    """Bytes of the GGUF files that take the transformer's place, where they are here."""
 
     def bytes(self, plan: Plan, width: int) -> int:
         """What lies on the device at once, for weights of `width` bytes."""
-        transformer = int(self.transformer * BYTES_A_WEIGHT.get(plan.weights, width))
+        if plan.weights == "gguf" and self.packed is not None:
+            transformer = self.packed
+        else:
+            transformer = int(self.transformer * BYTES_A_WEIGHT.get(plan.weights, width))
         if plan.offload:
             transformer = 3 * transformer // self.blocks  # one at work, one on its way, one on its way out
         work = max(
@@ -105,16 +113,16 @@ LADDER = (
 
 
 def choose(
-    sizes: Sizes, free: int, mode: Mode, device: torch.device, width: int, quantise: Quantisation | None = None
+    sizes: Sizes, free: int, mode: Mode, device: torch.device, width: int, stored: Weights | None = None
 ) -> tuple[Plan, bool]:
     """The plan of `mode` with `free` bytes on `device`, and whether it fits by the estimate.
 
-    `width`: bytes of a weight as it is used. `quantise`: the weights are stored so in every plan. Blocks are only
+    `width`: bytes of a weight as it is used. `stored`: the weights are stored so in every plan. Blocks are only
     fetched to a card: on the processor they are where they work.
     """
     ladder = [plan for plan in LADDER if device.type == "cuda" or not plan.offload]
-    if quantise is not None:
-        ladder = list(dict.fromkeys(replace(plan, weights=quantise) for plan in ladder))
+    if stored is not None:
+        ladder = list(dict.fromkeys(replace(plan, weights=stored) for plan in ladder))
     wanted = {"full": ladder[:1], "low": ladder[-1:], "auto": ladder}[mode]
     for plan in wanted:
         if sizes.bytes(plan, width) <= free * SPARE:
@@ -133,7 +141,7 @@ def plan_for(
     sizes = sizes_of(profile, base)
     width = 4 if device.type == "cpu" else 2
     room = free_memory(device) if free is None else free
-    plan, fits = choose(sizes, room, mode, device, width, profile.quantise)
+    plan, fits = choose(sizes, room, mode, device, width, profile.stored)
     return plan, fits, sizes.bytes(plan, width)
 
 
@@ -154,15 +162,21 @@ def free_memory(device: torch.device) -> int:
 
 
 def give_back(device: torch.device) -> None:
-    """What nobody refers to any more, to the device."""
+    """What nobody refers to any more, to the device and to the system."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    tidy_heap()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Python's MemoryError, and torch's of the card and of the processor (a plain RuntimeError)."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+def tidy_heap() -> None:
+    """Give the free pages of the heap back to the system, where the C library can (glibc).
+
+    It keeps them by itself, in gaps between what stays, and takes new ones where no gap is large enough: over a long
+    take a tenth more memory.
+    """
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 # -- sizes of a model
@@ -180,12 +194,13 @@ def sizes_of(profile: Profile, base: Path | None) -> Sizes:
     videos = 2 + len(profile.references)
     tokens = videos * (1 + (frames - 1) // step) * math.ceil(height / pixels) * math.ceil(width / pixels)
     work = {"tokens": tokens, "pixels": frames * height * width}
+    packed = _packed(profile)
     known = profile.parameters
     if base is None:
         if known is None:
             raise LiftError(f"How large {profile.base} is, its profile does not say, and it is not on this machine.")
         transformer, encoder, rest = (int(1e9 * part) for part in (known.transformer, known.encoder, known.rest))
-        return Sizes(transformer, encoder, rest, features=known.features, blocks=known.blocks, **work)
+        return Sizes(transformer, encoder, rest, features=known.features, blocks=known.blocks, packed=packed, **work)
     parameters = {part.name: count_parameters(part) for part in sorted(base.iterdir()) if part.is_dir()}
     transformer = sum(count for name, count in parameters.items() if name in ("transformer", "transformer_2"))
     encoder = parameters.get("text_encoder", 0)
@@ -197,8 +212,17 @@ def sizes_of(profile: Profile, base: Path | None) -> Sizes:
         rest=sum(parameters.get(name, 0) for name in ("vae", "connectors", "audio_vae")),
         features=config.get("num_attention_heads", 1) * config.get("attention_head_dim", 1),
         blocks=max(1, config.get("num_layers", 1) * (1 + ("transformer_2" in parameters))),
+        packed=packed,
         **work,
     )
+
+
+def _packed(profile: Profile) -> int | None:
+    """Bytes of the profile's GGUF file, or of those in its folder; None where it has none here."""
+    if profile.gguf is None or not Path(profile.gguf).exists():
+        return None
+    place = Path(profile.gguf)
+    return sum(file.stat().st_size for file in (sorted(place.glob("*.gguf")) if place.is_dir() else [place]))
 
 
 def count_parameters(folder: Path) -> int:

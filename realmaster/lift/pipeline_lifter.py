@@ -7,34 +7,51 @@ Knows profiles and pipelines; what a family's pipeline is called with stands in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.nn import functional
 
-from realmaster.lift.adapters import digest, load_adapter, strengthened
-from realmaster.lift.lifter import Cue, LiftError, LiftRules, OutOfMemory, Progress, check_stills
-from realmaster.lift.memory import Mode, free_memory, give_back, is_out_of_memory, plan_for, smaller
+from realmaster.lift.adapters import digest, fuse, load_adapter, strengthened
+from realmaster.lift.lifter import (
+    Cue,
+    LiftError,
+    LiftRules,
+    OutOfMemory,
+    Preview,
+    Progress,
+    check_stills,
+    is_out_of_memory,
+)
+from realmaster.lift.memory import Mode, free_memory, give_back, plan_for, smaller
 from realmaster.lift.pipelines import (
     TEXT_PARTS,
     encoder_class,
     load_encoder,
+    load_part,
     load_pipeline,
     local_folder,
     place,
     speed_up,
     store,
 )
+from realmaster.lift.previews import Decoder, linear_decoder, tiny_decoder, watching
 from realmaster.lift.profiles import Profile
 from realmaster.lift.prompts import Encoded, PromptCache, encoder_identity
 
 LEAST_SIDE = 256
 """Pixels; a picture that is worked at smaller than this shows nothing."""
+
+MOST_LANES = 8
+"""Lifts at once; more would only wait for each other, as Python does one thing at a time."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +102,25 @@ class PipelineLifter(ABC):
             self._prompts = PromptCache(self._encode_texts, encoder_identity(self.base, self.dtype))
         self.own_scheduler = self.pipeline.scheduler
         """The one that the model came with."""
+        self._decoder: Decoder | None = None  # of previews, once one is wanted
+        self._fused: list[LoraLayer] = []  # of the adapter, when it is part of the weights
         self.adapt(profile)
+        if self.may_fuse:
+            self._fused = fuse(self.pipeline)
         store(self.pipeline, self.plan, self.dtype)
         place(self.pipeline, self.plan, self.device)
-        speed_up(self.pipeline, profile)
+        speed_up(self.pipeline, profile, self.device)
+
+    @property
+    def may_fuse(self) -> bool:
+        """Whether the adapter may become part of the weights: a second stage has to do without it, and weights of few
+        bits cannot take it in."""
+        return self.plan.weights == "plain" and self.profile.upscale is None
 
     def adapt(self, profile: Profile) -> None:
-        """Lift as a profile of the same base says, with its adapter if it has one. Raises `LiftError`."""
+        """Lift as a profile of the same base says, with its adapter if it has one. For a lifter that was loaded without
+        an adapter: one that is part of the weights cannot be taken out again. Raises `LiftError`."""
+        assert not self._fused
         self.profile = profile
         self.name = profile.name
         self.guard = profile.guard
@@ -100,6 +129,7 @@ class PipelineLifter(ABC):
         self.cue = profile.cue
         self.references = tuple(profile.references)
         self.reference_downscale = load_adapter(self.pipeline, profile)
+        self._adapter_digest = digest(profile.adapter)
         step, spatial = self._compression()
         self.rules = LiftRules(
             window=profile.window,
@@ -117,10 +147,27 @@ class PipelineLifter(ABC):
         profile = self.profile.model_dump(exclude={"name", "description", "licence", "guard", "training", "parameters"})
         return {
             **profile,
-            "adapter_digest": digest(self.profile.adapter),
+            "adapter_digest": self._adapter_digest,
             "device": self.device.type,
             "memory": str(self.plan),
         }
+
+    def lanes(self) -> list[PipelineLifter]:
+        """See `Lifter.lanes`. One frame at a time is too little work for several cores to share: each has its own.
+
+        A guard's further tries and a second stage change the adapter, which all lanes have in common, as they go.
+        """
+        alone = self.rules.window == 1 and self.guard is None and self.profile.upscale is None
+        if self.device.type != "cpu" or not alone or self.plan.tiling:
+            return [self]
+        return [self, *(self._beside() for _ in range(min(MOST_LANES, torch.get_num_threads()) - 1))]
+
+    def _beside(self) -> PipelineLifter:
+        """This lifter again, of the same weights; what changes during a lift, it has for itself."""
+        other = copy(self)
+        other.pipeline = copy(self.pipeline)
+        other.pipeline.scheduler = deepcopy(self.pipeline.scheduler)
+        return other
 
     @torch.inference_mode()
     def lift(
@@ -136,6 +183,7 @@ class PipelineLifter(ABC):
         references: Mapping[Cue, np.ndarray] | None = None,
         negative_prompt: str | None = None,
         strengthen: float = 0.0,
+        preview: Preview | None = None,
     ) -> np.ndarray:
         """See `Lifter.lift`. Pads what the model needs padded (frames by repeating the last, sides by the border)
         and cuts it off again."""
@@ -161,7 +209,10 @@ class PipelineLifter(ABC):
                 anchors={place: self._to_model(still[None])[0] for place, still in anchors.items() if place >= kept},
             )
             try:
-                with strengthened(self.pipeline, self.profile.adapter_weight, strengthen):
+                with (
+                    strengthened(self.pipeline, self.profile.adapter_weight, strengthen, self._fused),
+                    self._previewing(preview, *clip.shape[1:3]),
+                ):
                     lifted = self._sample(
                         asked,
                         prompt=encoded[0],
@@ -181,6 +232,32 @@ class PipelineLifter(ABC):
             result = match_colour(result, prefix)
             result[: len(prefix)] = prefix
         return result
+
+    @contextmanager
+    def _previewing(self, preview: Preview | None, height: int, width: int) -> Iterator[None]:
+        """Show `preview` what is expected of a clip of this size, at every step within."""
+        if preview is None:
+            yield
+            return
+        if self._decoder is None:
+            if self.profile.preview is None:
+                self._decoder = linear_decoder(self._latents, 1 + self.rules.frame_step)
+            else:
+                tiny = load_part(AutoencoderTiny, self.profile.preview, self.base, self.dtype)
+                self._decoder = tiny_decoder(tiny.to(self.device))
+        decode = self._decoder
+        working, filled = self.rules.working_size(height, width), self.rules.filled_size(height, width)
+
+        def show(latents: Tensor) -> None:
+            pictures = decode(self._unpacked(latents))
+            rows, columns = (
+                max(1, round(side * part / whole))
+                for side, part, whole in zip(pictures.shape[1:3], working, filled, strict=True)
+            )
+            preview((pictures[:, :rows, :columns].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+
+        with watching(self.pipeline.scheduler, show):
+            yield
 
     def _work_smaller(self) -> None:
         """Need less memory from now on, and note how. Raises `OutOfMemory` when nothing is left to be done."""
@@ -227,6 +304,15 @@ class PipelineLifter(ABC):
     @abstractmethod
     def _encode(self, encoder: Any, text: str) -> Encoded:
         """What the text encoder, in a pipeline that holds nothing else, makes of a text."""
+
+    @abstractmethod
+    def _latents(self, video: Tensor) -> Tensor:
+        """Normalised latents `[C, F, h, w]` of pictures `[T, H, W, 3]` in [0, 1], of a length and size that the codec
+        takes."""
+
+    def _unpacked(self, latents: Tensor) -> Tensor:
+        """The target's latents `[C, F, h, w]`, of those that the scheduler has."""
+        return latents[0]
 
     @abstractmethod
     def _sample(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from diffusers import DiffusionPipeline, ModelMixin, PipelineQuantizationConfig
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
+from realmaster.lift.files import expert_file, local_weights
+from realmaster.lift.gguf import load_gguf
 from realmaster.lift.libraries import first_line, from_hub, quiet
 from realmaster.lift.lifter import LiftError
-from realmaster.lift.memory import Plan, Quantisation
-from realmaster.lift.profiles import Profile
+from realmaster.lift.memory import Plan
+from realmaster.lift.profiles import Profile, Quantisation
 
 TEXT_PARTS = ("text_encoder", "tokenizer")
 EXPERTS = ("transformer", "transformer_2")
@@ -35,17 +37,12 @@ def local_folder(cls: type[DiffusionPipeline], profile: Profile) -> Path:
     if Path(profile.base).is_dir():
         return Path(profile.base)
     with from_hub(f"The model {profile.base} of profile {profile.name}"), quiet():
-        return Path(cls.download(profile.base, use_safetensors=True))
-
-
-def folder_here(profile: Profile) -> Path | None:
-    """As `local_folder`, without asking the hub: None when it has to be asked."""
-    if Path(profile.base).is_dir():
-        return Path(profile.base)
-    try:
-        return Path(snapshot_download(profile.base, local_files_only=True))
-    except (OSError, ValueError):
-        return None
+        # What a GGUF file stands for is not fetched, but for its configuration.
+        elsewhere = dict.fromkeys(EXPERTS if profile.gguf else ())
+        folder = Path(cls.download(profile.base, use_safetensors=True, **elsewhere))
+        if elsewhere:
+            snapshot_download(profile.base, allow_patterns=[f"{name}/config.json" for name in EXPERTS])
+        return folder
 
 
 def load_pipeline(
@@ -55,13 +52,15 @@ def load_pipeline(
     folder = local_folder(cls, profile)
     try:
         parts = parts_of(cls, folder)
+        experts = [name for name in EXPERTS if parts.get(name) and name not in without]
         for name, part in parts.items():
-            if part is not None and name not in without:
+            if part is not None and name not in without and not (profile.gguf and name in experts):
                 check_whole(folder / name)
         options: dict[str, Any] = {}
-        if profile.quantise is not None:
+        if profile.gguf is not None and experts:
+            options = _from_gguf(profile.gguf, folder, {name: parts[name] for name in experts}, dtype)
+        elif profile.quantise is not None and experts:
             config = quantisation_config(profile.quantise, dtype)
-            experts = [name for name in EXPERTS if parts.get(name)]
             options["quantization_config"] = PipelineQuantizationConfig(quant_mapping=dict.fromkeys(experts, config))
         # Parts that the index says are absent (the embedded model has no text encoder) must be said to be absent.
         absent = {
@@ -76,6 +75,16 @@ def load_pipeline(
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _from_gguf(gguf: str, base: Path, classes: Mapping[str, str | None], dtype: torch.dtype) -> dict[str, Any]:
+    """Each transformer, by its name, from the file that is its own; `classes` as in the base. Raises `LiftError`."""
+    weights = local_weights(gguf, "transformer", "gguf")
+    loaded = {}
+    for name, cls in classes.items():
+        file = expert_file(weights, EXPERTS.index(name), "transformer", "gguf", "in the profile")
+        loaded[name] = load_gguf(file, base, name, cls, dtype)
+    return loaded
 
 
 def check_whole(part: Path) -> None:
@@ -132,9 +141,14 @@ def quantisation_config(how: Quantisation, dtype: torch.dtype) -> Any:
         return TorchAoConfig(Int8WeightOnlyConfig())
     from diffusers import BitsAndBytesConfig
 
-    if not torch.cuda.is_available():
+    if not has_card():
         raise LiftError('quantise = "nf4" needs an NVIDIA card: use "int8", or leave it out.')
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def has_card() -> bool:
+    """Whether there is an NVIDIA card, without which diffusers does not let bitsandbytes work."""
+    return torch.cuda.is_available()
 
 
 def store(pipeline: Any, plan: Plan, dtype: torch.dtype) -> None:
@@ -162,18 +176,23 @@ def place(pipeline: Any, plan: Plan, device: torch.device) -> None:
             num_blocks_per_group=1,
             use_stream=device.type == "cuda",
         )
-    if plan.tiling:
+    if plan.tiling and hasattr(pipeline.vae, "enable_tiling"):  # the embedded model's codec is too small to need it
         pipeline.vae.enable_tiling()
 
 
-def speed_up(pipeline: Any, profile: Profile) -> None:
-    """What the profile asks for: an attention kernel, compiled blocks. After the adapter is loaded.
+def speed_up(pipeline: Any, profile: Profile, device: torch.device) -> None:
+    """What the profile asks for: an attention kernel, compiled blocks. After the adapter is loaded. And on a processor,
+    whose convolutions of pictures are faster so, the codec's channels lie side by side.
 
     The kernel is set for the video's self-attention alone (layers named `attn1`): cross-attention to the text carries a
     mask that fast kernels refuse, and set for a whole model it would become the default of the process.
 
     Raises `LiftError` for a kernel that diffusers does not know or cannot have here.
     """
+    if device.type == "cpu":
+        for module in pipeline.vae.modules():
+            if isinstance(module, torch.nn.Conv2d):  # those of video gain nothing
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     for transformer in transformers(pipeline):
         if profile.attention is not None:
             for name, module in transformer.named_modules():

@@ -111,6 +111,8 @@ class Profile(BaseModel):
     frame_rate: float | None = Field(None, gt=0.0, description="LTX-2 only; what it is told; a take keeps its times")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     quantise: Quantisation | None = Field(None, description="store the transformer's weights in fewer bits")
+    gguf: str | None = Field(None, description="transformer in place of the base's: a GGUF file, a folder, a hub id")
+    preview: str | None = Field(None, description="tiny VAE for previews: a part of the base, a folder, or a hub id")
     attention: str | None = Field(None, description="kernel of the self-attention, as diffusers names it (sage_hub)")
     compile: bool = Field(False, description="compile the transformer's blocks: slow to start, faster after")
     sampling: Sampling = Sampling()
@@ -118,6 +120,17 @@ class Profile(BaseModel):
     upscale: Upscale | None = Field(None, description="without it the model works in one stage")
     parameters: Parameters | None = Field(None, description="of a base from the hub")
     guard: Guard | None = Field(None, description="without it no window is judged before the next")
+
+    @model_validator(mode="after")
+    def _quantised_once(self) -> Profile:
+        if self.gguf is not None and self.quantise is not None:
+            raise ValueError("a GGUF file is quantised already: leave quantise out")
+        return self
+
+    @property
+    def stored(self) -> Literal["int8", "nf4", "gguf"] | None:
+        """How the transformer's weights are stored in fewer bits; None: as they are."""
+        return self.quantise if self.gguf is None else "gguf"
 
 
 FAMILY_DEFAULTS: dict[Family, dict[str, Any]] = {
@@ -164,6 +177,11 @@ def load_profile(model: str | Path) -> Profile:
         return _read(known[str(model)])
     if path.suffix == ".toml" and path.is_file():
         return _read(path)
+    if path.suffix == ".gguf":
+        raise LiftError(
+            f"{path} can be a model's transformer alone: write a profile that names it (gguf = ...) and the base that "
+            "everything else comes from."
+        )
     if path.is_dir():
         if (path / "profile.toml").is_file():
             return _read(path / "profile.toml")
@@ -187,11 +205,21 @@ def check_paths(profile: Profile) -> None:
             f"There is no folder {profile.base}, the base of profile {profile.name}: "
             "give a folder in diffusers layout or a hub id."
         )
+    if profile.gguf is not None and not Path(profile.gguf).exists() and not _hub_file(profile.gguf, "gguf"):
+        raise LiftError(
+            f"There is no GGUF file {profile.gguf}, which profile {profile.name} names: give a file, a folder, or a "
+            "hub id with its file (owner/name:file.gguf)."
+        )
     adapter = profile.adapter
-    if adapter is None or Path(adapter).exists() or re.fullmatch(r"[\w.-]+/[\w.-]+:[\w./-]+\.safetensors", adapter):
+    if adapter is None or Path(adapter).exists() or _hub_file(adapter, "safetensors"):
         return
     if _is_path(adapter) or adapter.endswith(".safetensors"):
         raise LiftError(f"There is no adapter {adapter}: --lora takes a safetensors file, a folder, or a hub id.")
+
+
+def _hub_file(reference: str, suffix: str) -> bool:
+    """Whether it names a file on the hub: `owner/name:file.suffix`."""
+    return re.fullmatch(rf"[\w.-]+/[\w.-]+:[\w./-]+\.{suffix}", reference) is not None
 
 
 def _is_path(reference: str) -> bool:
@@ -213,6 +241,8 @@ def _read(path: Path) -> Profile:
     profile.base = resolve(path.parent, profile.base)
     if profile.adapter:
         profile.adapter = resolve(path.parent, profile.adapter)
+    if profile.gguf:
+        profile.gguf = resolve(path.parent, profile.gguf)
     if profile.training:
         profile.training.base = resolve(path.parent, profile.training.base)
     return profile

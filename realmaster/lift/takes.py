@@ -10,10 +10,12 @@ import errno
 import hashlib
 import json
 import shutil
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,18 @@ from capture.video import VideoError, write_video
 from realmaster.lift.cues import draw_cue, has_cue
 from realmaster.lift.guard import guarded
 from realmaster.lift.lifter import Lifter, LiftError, Progress, check_stills
-from realmaster.lift.windows import Shown, Window, count_windows, lift_windows
+from realmaster.lift.memory import tidy_heap
+from realmaster.lift.windows import KEPT, Shown, Window, count_windows, lift_windows
 from realmaster.measure import Scorer
 
 PROMPT = "prompt.txt"
 """In a take's folder: what its lifts shall look like."""
 
+TIDIED = 16
+"""Frames after which memory is given back: often enough to stay flat, seldom enough to cost nothing."""
+
 JOB = "job.json"
-"""What an unfinished lift is a lift of."""
+"""What an unfinished lift is a lift of; the last that goes when it is whole."""
 
 
 def lift_take(
@@ -50,12 +56,16 @@ def lift_take(
     progress: Progress | None = None,
     anchors: Mapping[int, np.ndarray] | None = None,
     negative_prompt: str | None = None,
+    preview: Callable[[int, np.ndarray], None] | None = None,
 ) -> dict:
     """Lift frames `[a, b)` of `take` (default: all) into the folder `out`: `lifted.mp4` at the take's own times,
     `report.json`, and stills. Returns the report.
 
     `prompt`: by default the take's own (`own_prompt`), else the lifter's. `anchors`: enhanced stills, uint8
     `[H, W, 3]`, by the index of their frame in the take; see `Lifter.lift`.
+
+    `preview(frame, pictures)` is shown, while a window is sampled, what its model expects (`lifter.Preview`); `frame`
+    is the window's first, in the take.
 
     When `out` holds an unfinished lift of the same job, it is gone on with; one of another job is refused. A cut in
     the take (flag `cut`) starts afresh. Windows that lost the geometry are tried again where the lifter has a guard.
@@ -85,6 +95,7 @@ def lift_take(
     scorer = Scorer()
     under_way: deque[Frame] = deque()  # read, not yet lifted: a frame is decoded once
     attempts: list[dict[str, Any]] = []
+    one_by_one = threading.Lock()  # what lanes have in common
 
     def shown() -> Iterator[Shown]:
         for place, frame in enumerate(chosen, first):
@@ -92,10 +103,17 @@ def lift_take(
             further = {cue: draw_cue(frame, cue) for cue in references}
             yield Shown(draw_cue(frame, lifter.cue), further, anchors.get(place))
 
-    def lift_window(window: Window, step: Progress) -> np.ndarray:
+    def show(frame: int, pictures: np.ndarray) -> None:
+        assert preview is not None
+        with one_by_one:
+            preview(frame, pictures)
+
+    def lift_window(lane: Lifter, window: Window, step: Progress) -> np.ndarray:
         def lift(seed: int, strengthen: float = 0.0) -> np.ndarray:
-            stronger = {"strengthen": strengthen} if strengthen else {}
-            return lifter.lift(
+            wanted: dict[str, Any] = {"strengthen": strengthen} if strengthen else {}
+            if preview is not None:
+                wanted["preview"] = partial(show, first + window.start - window.kept)
+            return lane.lift(
                 window.frames,
                 prompt,
                 seed,
@@ -105,26 +123,31 @@ def lift_take(
                 anchors=window.anchors,
                 references=window.references,
                 negative_prompt=negative_prompt,
-                **stronger,
+                **wanted,
             )
 
-        memory = str(lifter.settings.get("memory", ""))
-        done = store.load(window)
+        with one_by_one:
+            done = store.load(window)
         if done is None:
-            # What was read and not yet given out are the window's fresh frames.
+            # With a guard there is one lane: what was read and not yet given out are the window's fresh frames.
             pictures, tried = (lift(seed), []) if guard is None else guarded(guard, list(under_way), seed, lift)
-            store.save(window, pictures, tried, str(lifter.settings.get("memory", "")))
+            store.save(window, pictures, tried, str(lane.settings.get("memory", "")))
         else:
             pictures, tried, before = done
+            memory = str(lane.settings.get("memory", ""))
             note = f"windows lifted before it was interrupted: {before}; from there on: {memory}"
-            if before != memory and note not in lifter.notes:
-                lifter.notes.append(note)
+            with one_by_one:
+                if before != memory and note not in lifter.notes:
+                    lifter.notes.append(note)
+        if window.start // TIDIED < (window.start + window.fresh) // TIDIED:
+            tidy_heap()
         if tried:
             attempts.append({"window": window.index, "first_frame": first + window.start, "attempts": tried})
         return pictures
 
     def lifted() -> Iterator[np.ndarray]:
-        pictures = lift_windows(lifter.rules, shown(), lift_window, total=last - first, progress=progress, cuts=cuts)
+        lanes = [partial(lift_window, lane) for lane in lifter.lanes()]
+        pictures = lift_windows(lifter.rules, shown(), lanes, total=last - first, progress=progress, cuts=cuts)
         for index, picture in enumerate(pictures):
             frame = under_way.popleft()
             scorer.add(frame, picture)
@@ -247,7 +270,7 @@ class _WindowStore:
 
     def __init__(self, folder: Path, job: dict[str, Any]) -> None:
         self.loaded = 0
-        self._folder = folder / "windows"
+        self._folder = folder / KEPT
         self._job = folder / JOB
         try:
             if self._job.exists() and not is_unfinished(folder, job):

@@ -19,7 +19,7 @@ from realmaster.lift.memory import Mode
 from realmaster.lift.pipeline_lifter import ModelClip, PipelineLifter, counting_steps
 from realmaster.lift.profiles import Profile, Sampling
 from realmaster.lift.prompts import Encoded
-from realmaster.lift.wan_in_context import WanInContextPipeline, WanReference
+from realmaster.lift.wan_in_context import WanInContextPipeline, WanReference, encode_video
 
 PROMPT_TOKENS = 512
 """To which the pipelines fill prompts up."""
@@ -49,6 +49,10 @@ class WanLifter(PipelineLifter):
     def _encode(self, encoder: Any, text: str) -> Encoded:
         embeds, _ = encoder.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=PROMPT_TOKENS)
         return {"embeds": embeds}
+
+    def _latents(self, video: Tensor) -> Tensor:
+        pixels = video.permute(0, 3, 1, 2).to(self.device)
+        return encode_video(self.pipeline.vae, pixels)[0]
 
     def _texts(self, prompt: Encoded | None, negative: Encoded | None) -> dict[str, Tensor | None]:
         """The pipeline's arguments for prompts."""

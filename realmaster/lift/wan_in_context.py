@@ -298,14 +298,19 @@ class WanInContextPipeline(WanPipeline):
             return super().__call__(*args, generator=generator, **kwargs)
 
     def encode_video(self, video: Tensor) -> Tensor:
-        """Float `(T, 3, H, W)` in [0, 1] -> normalised latents `(1, C, F, H / 8, W / 8)`, the mode of the posterior."""
-        pixels = (2 * video - 1).permute(1, 0, 2, 3).unsqueeze(0).to(self._execution_device, self.vae.dtype)
-        latents = self.vae.encode(pixels).latent_dist.mode().float()
-        mean, std = (
-            torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
-            for values in (self.vae.config.latents_mean, self.vae.config.latents_std)
-        )
-        return (latents - mean) / std
+        """See the function of this name."""
+        return encode_video(self.vae, video.to(self._execution_device))
+
+
+def encode_video(vae: Any, video: Tensor) -> Tensor:
+    """Float `(T, 3, H, W)` in [0, 1] -> normalised latents `(1, C, F, H / 8, W / 8)`, the mode of the posterior."""
+    pixels = (2 * video - 1).permute(1, 0, 2, 3).unsqueeze(0).to(vae.dtype)
+    latents = vae.encode(pixels).latent_dist.mode().float()
+    mean, std = (
+        torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    return (latents - mean) / std
 
 
 @contextmanager

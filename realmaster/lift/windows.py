@@ -6,8 +6,15 @@ the engine's render bounds the drift. After a cut nothing is carried on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 
 import numpy as np
 
@@ -53,6 +60,18 @@ class Window:
         return len(self.frames) - self.kept
 
 
+KEPT = "windows"
+"""In the folder of an unfinished lift: the windows that it has lifted, a file each."""
+
+
+def kept_windows(folder: Path) -> int:
+    """How many windows of an unfinished lift are kept in its folder: it goes on after them."""
+    try:
+        return sum(not file.name.startswith(".") for file in (folder / KEPT).iterdir())  # others are being written
+    except OSError:
+        return 0
+
+
 LiftWindow = Callable[[Window, Progress], np.ndarray]
 """Lifts a window to uint8 of the shape of its frames, telling (step, steps)."""
 
@@ -73,31 +92,37 @@ def lift_long(
     rounded down. `total` is wanted only for progress. `cuts`: places of the frames with which something new begins.
     """
 
-    def lift(window: Window, step: Progress) -> np.ndarray:
-        return lifter.lift(window.frames, prompt, seed, window.prefix, steps, step)
+    def lift(lane: Lifter, window: Window, step: Progress) -> np.ndarray:
+        return lane.lift(window.frames, prompt, seed, window.prefix, steps, step)
 
-    return lift_windows(lifter.rules, map(Shown, frames), lift, total=total, progress=progress, cuts=cuts)
+    lanes = [partial(lift, lane) for lane in lifter.lanes()]
+    return lift_windows(lifter.rules, map(Shown, frames), lanes, total=total, progress=progress, cuts=cuts)
 
 
 def lift_windows(
     rules: LiftRules,
     frames: Iterable[Shown],
-    lift: LiftWindow,
+    lanes: Sequence[LiftWindow],
     *,
     total: int | None = None,
     progress: Progress | None = None,
     cuts: Collection[int] = (),
 ) -> Iterator[np.ndarray]:
-    """As `lift_long`, for all that can be shown of a frame, with `lift` for what is done with a window."""
+    """As `lift_long`, for all that can be shown of a frame, with `lanes` for what is done with a window: one, or, where
+    windows stand alone, several that work at once.
+    """
     prefix: np.ndarray | None = None
     waiting: list[Shown] = []
-    index = done = 0
+    under_way: deque[tuple[Window, Callable[[], np.ndarray]]] = deque()
+    index = begun = done = 0
+    assert len(lanes) == 1 or not rules.overlap
 
-    def flush() -> Iterator[np.ndarray]:
-        nonlocal prefix, waiting, index, done
+    def begin() -> None:
+        """Begin to lift what waits."""
+        nonlocal index, begun
         window = Window(
             index,
-            done,
+            begun,
             np.stack([shown.picture for shown in waiting]),
             prefix,
             {cue: np.stack([shown.references[cue] for shown in waiting]) for cue in waiting[0].references},
@@ -108,28 +133,87 @@ def lift_windows(
             if progress is not None:
                 progress(done + window.fresh * step // max(1, of), total if total is not None else done + window.fresh)
 
-        lifted = lift(window, window_progress)
-        yield from lifted[window.kept :]
-        index, done = index + 1, done + window.fresh
-        if progress is not None:
-            progress(done, total if total is not None else done)
-        kept = min(rules.overlap, len(lifted))
-        prefix = lifted[len(lifted) - kept :] if kept else None
-        waiting = waiting[len(waiting) - kept :]
+        under_way.append((window, start(window, window_progress)))
+        index, begun = index + 1, begun + window.fresh
+
+    def finish(most: int) -> Iterator[np.ndarray]:
+        """The pictures of the oldest windows, until no more than `most` are under way."""
+        nonlocal prefix, done
+        while len(under_way) > most:
+            window, pictures = under_way.popleft()
+            lifted = pictures()
+            yield from lifted[window.kept :]
+            done += window.fresh
+            if progress is not None:
+                progress(done, total if total is not None else done)
+            kept = min(rules.overlap, len(lifted))
+            prefix = lifted[len(lifted) - kept :] if kept else None
+
+    def flush() -> Iterator[np.ndarray]:
+        nonlocal waiting
+        begin()
+        yield from finish(0 if len(lanes) == 1 else AHEAD * len(lanes))
+        waiting = waiting[len(waiting) - min(rules.overlap, len(waiting)) :]
 
     def unlifted() -> bool:
         return len(waiting) > (0 if prefix is None else len(prefix))
 
-    for place, frame in enumerate(frames):
-        if place in cuts:
-            if unlifted():
+    with _starting(lanes) as start:
+        for place, frame in enumerate(frames):
+            if place in cuts:
+                if unlifted():
+                    yield from flush()
+                prefix, waiting = None, []
+            waiting.append(frame)
+            if len(waiting) == rules.window:
                 yield from flush()
-            prefix, waiting = None, []
-        waiting.append(frame)
-        if len(waiting) == rules.window:
+        if unlifted():
             yield from flush()
-    if unlifted():
-        yield from flush()
+        yield from finish(0)
+
+
+AHEAD = 2
+"""Windows that are begun before the first is given out, for each of several lanes: one at work, one that waits, so that
+no lane waits for whoever takes the pictures."""
+
+
+@contextmanager
+def _starting(lanes: Sequence[LiftWindow]) -> Iterator[Callable[[Window, Progress], Callable[[], np.ndarray]]]:
+    """What begins to lift a window and returns what gives its pictures, or waits for them.
+
+    Several lanes have a thread each, in which torch does not share its work out any more: the pictures are the same
+    for any number of lanes.
+    """
+    if len(lanes) == 1:
+        yield lambda window, progress: partial(lanes[0], window, progress)
+        return
+    import torch  # here: whoever only asks what is kept has no use for it
+
+    free: SimpleQueue[LiftWindow] = SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+    over = Event()
+
+    def heed(_step: int, _steps: int) -> None:
+        if over.is_set():
+            raise CancelledError
+
+    def lift(window: Window) -> np.ndarray:
+        lane = free.get()
+        try:
+            return lane(window, heed)
+        finally:
+            free.put(lane)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for threads that begin from now on; and here, where others would spin beside the lanes
+    pool = ThreadPoolExecutor(len(lanes), "lift")
+    try:
+        yield lambda window, _progress: pool.submit(lift, window).result
+    finally:
+        over.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def count_windows(frames: int, rules: LiftRules, cuts: Collection[int] = ()) -> int:

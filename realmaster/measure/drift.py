@@ -26,10 +26,10 @@ def color_drift(grade: Grade, picture: int, against: int | None) -> float:
     The scene may change as it likes: equal colours of the render are compared. against: a picture whose own change (of
     light, say) is taken off: the reference. nan for short clips.
     """
-    count = len(grade.moments) // 3
-    if len(grade.moments) < FEWEST:
+    count = len(grade) // 3
+    if len(grade) < FEWEST:
         return float("nan")
-    xx, xy, _ = (np.stack(part) for part in zip(*grade.moments, strict=True))
+    xx, xy, _ = grade.moments
     whole = xx.mean(0)
 
     def fits(part: slice) -> np.ndarray:

@@ -80,6 +80,8 @@ def beyond_controls(change: Tensor) -> float:
 class Identity:
     """Follows the instances of a clip."""
 
+    gives = ("identity_color", "identity_texture")
+
     def __init__(self) -> None:
         self.tracks: dict[int, Track] = {}
 

@@ -1,4 +1,4 @@
-"""Measures that need trained weights: DINO structure distance, LPIPS, ArcFace, CMMD and KID.
+"""Measures that need trained weights: DINO structure distance, LPIPS, ArcFace, likeness to photographs, CMMD and KID.
 
 Each is loaded where its weights are on this machine and left out, with one sentence that says so, where they are not;
 nothing is downloaded unasked. Each takes moments as the other measures do.
@@ -104,7 +104,7 @@ class FaceIdentity:
     """Least intersection over union of two boxes of one face."""
 
     def __init__(self, faces: Faces | None = None) -> None:
-        self._faces = faces if faces is not None else _arcface()
+        self._faces = faces if faces is not None else arcface()
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
         """faces [P]: mean over the render's faces that a picture shows; nothing where it shows none."""
@@ -121,6 +121,33 @@ class FaceIdentity:
                 a, b = embedding, best[1]
                 cosines.append(float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-9)))
         return float(np.mean(cosines)) if cosines else float("nan")
+
+    def summary(self, names: Sequence[str]) -> dict[str, list[float]]:
+        return {}
+
+
+class PhotoOdds:
+    """Log odds that CLIP gives a photograph against a video game (Radford et al. 2021, "Learning Transferable Visual
+    Models From Natural Language Supervision", zero-shot classification), of each picture.
+
+    model: as for `DinoStructure`, with its text encoder and tokenizer. Raises NotHere.
+    """
+
+    PHOTO, GAME = "a photograph", "a screenshot of a video game"
+
+    def __init__(self, model: str = CLIP) -> None:
+        self._model = _from_transformers("CLIPModel", model, "Likeness to photographs", "--clip")
+        tokenizer = _from_transformers("CLIPTokenizerFast", model, "Likeness to photographs", "--clip")
+        with torch.inference_mode():
+            words = tokenizer([self.PHOTO, self.GAME], padding=True, return_tensors="pt")
+            photo, game = F.normalize(_features(self._model.get_text_features(**words)), dim=-1)
+        self._axis = self._model.logit_scale.detach().exp() * (photo - game)
+        self._side = int(self._model.config.vision_config.image_size)
+
+    def add(self, moment: Moment) -> dict[str, Tensor]:
+        """photo_odds [P]."""
+        seen = self._model.get_image_features(_prepared(moment.pictures, self._side, CLIP_COLORS))
+        return {"photo_odds": F.normalize(_features(seen), dim=-1) @ self._axis}
 
     def summary(self, names: Sequence[str]) -> dict[str, list[float]]:
         return {}
@@ -215,6 +242,7 @@ def learned_measures(
     """
     wanted: list[tuple[Callable[[], Any], bool]] = [
         (lambda: DinoStructure(dino or DINO), dino is not None), (FaceIdentity, False),
+        (lambda: PhotoOdds(clip or CLIP), False),
     ]  # fmt: skip
     if with_reference:
         wanted += [(Lpips, False), (lambda: Cmmd(clip or CLIP), clip is not None), (Kid, False)]
@@ -239,12 +267,21 @@ def _from_transformers(cls: str, model: str, what: str, option: str, **options: 
 
     try:
         source = str(folder) if folder.is_dir() else model
-        loaded = getattr(transformers, cls).from_pretrained(
-            source, use_safetensors=True, local_files_only=True, **options
+        if "Tokenizer" in cls:
+            return getattr(transformers, cls).from_pretrained(source, local_files_only=True)
+        loaded, notes = getattr(transformers, cls).from_pretrained(
+            source, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
         )
     except (OSError, ValueError, KeyError):
         raise absent from None
+    if notes["missing_keys"]:  # which would be random: a part of the model only
+        raise absent
     return loaded.eval()
+
+
+def _features(output: Any) -> Tensor:
+    """The embeddings `[N, D]` of CLIP's towers, which transformers gives bare or, of late, in an output."""
+    return output if isinstance(output, Tensor) else output.pooler_output
 
 
 def _hub_cache() -> Path:
@@ -253,19 +290,37 @@ def _hub_cache() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
 
 
-def _arcface() -> Faces:
-    """ArcFace by insightface's buffalo_l, where both are here. Raises NotHere."""
-    models = Path.home() / ".insightface" / "models" / "buffalo_l"
-    if find_spec("insightface") is None or not models.is_dir():
-        raise NotHere("ArcFace", "it needs insightface with its buffalo_l models, which are not on this machine")
-    from insightface.app import FaceAnalysis
+def arcface(folder: Path | None = None) -> Faces:
+    """Faces by insightface: the detector (SCRFD) and the embedder (ArcFace) among the ONNX files of a folder, by
+    default its buffalo_l in the home folder. Raises NotHere."""
+    models = folder or Path.home() / ".insightface" / "models" / "buffalo_l"
+    if find_spec("insightface") is None or find_spec("onnxruntime") is None:
+        raise NotHere("ArcFace", "it needs insightface: `pip install 'realmaster[faces]'` brings it")
+    if not models.is_dir():
+        raise NotHere("ArcFace", f"it needs insightface's buffalo_l models, and {models} is not on this machine")
+    from insightface.app.common import Face
+    from insightface.model_zoo import get_model
 
-    app = FaceAnalysis(name="buffalo_l", allowed_modules=["detection", "recognition"])
-    app.prepare(ctx_id=0 if torch.cuda.is_available() else -1)
+    parts: dict[str, Any] = {}
+    for file in sorted(models.glob("*.onnx")):
+        try:
+            part = get_model(str(file))
+        except Exception as error:  # of onnxruntime's own kinds
+            raise NotHere("ArcFace", f"{file} does not load ({str(error).splitlines()[0]})") from None
+        if part is not None:
+            parts.setdefault(part.taskname, part)
+    if not {"detection", "recognition"} <= parts.keys():
+        raise NotHere("ArcFace", f"{models} needs the ONNX files of a face detector and of ArcFace")
+    device = 0 if torch.cuda.is_available() else -1
+    detector, embedder = parts["detection"], parts["recognition"]
+    detector.prepare(device, input_size=(640, 640))
+    embedder.prepare(device)
 
     def faces(picture: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         bgr = np.ascontiguousarray(picture[..., ::-1])
-        return [(face.bbox, face.normed_embedding) for face in app.get(bgr)]
+        boxes, points = detector.detect(bgr)
+        seen = [Face(bbox=box[:4], kps=kps, det_score=box[4]) for box, kps in zip(boxes, points, strict=True)]
+        return [(face.bbox, embedder.get(bgr, face)) for face in seen]
 
     return faces
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from realmaster.measure.moment import Moment
+from realmaster.measure.rows import Rows
 from realmaster.measure.structure import anchors, dilate
 
 LARGEST_SIDE = 640
@@ -31,20 +32,14 @@ class Displacement:
     is taken off, for edge pixels lie on the nearer side of a step.
     """
 
+    gives = ("displacement", "displacement_x", "displacement_y")
+
     def __init__(self) -> None:
         self._sum: Tensor | None = None
         self._scale = 1.0
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
-        expected, steep = anchors(moment)[None], moment.steepness
-        halvings = 0
-        while expected.shape[-1] >> halvings > LARGEST_SIDE:
-            halvings += 1
-        self._scale = float(2**halvings)
-        if halvings:
-            expected, steep = (F.avg_pool2d(x[:, None], 2**halvings)[:, 0] for x in (expected, steep))
-        reach = max(4, steep.shape[-1] // 40)
-        table = _correlation(expected[0], steep, reach)
+        table, self._scale = shifts(anchors(moment), moment.steepness)
         if self._sum is None:
             self._sum = torch.zeros_like(table)
         if self._sum.shape == table.shape:
@@ -56,10 +51,10 @@ class Displacement:
         every picture; nan where no shift fits clearly better than others."""
         if self._sum is None:
             return {}
-        shifts = [_peak(table) for table in self._sum]
-        zero = shifts[1]
+        peaks = [peak(table) for table in self._sum]
+        zero = peaks[1]
         values: dict[str, list[float]] = {"displacement_x": [], "displacement_y": [], "displacement": []}
-        for shift in shifts:
+        for shift in peaks:
             x = y = float("nan")
             if shift is not None and zero is not None:
                 x, y = ((a - b) * self._scale for a, b in zip(shift, zero, strict=True))
@@ -77,19 +72,27 @@ class Displacement:
         return top - float(table.flatten()[place]) > 0.05 * (top - float(table.mean()))
 
 
-def _correlation(expected: Tensor, steep: Tensor, reach: int) -> Tensor:
-    """[P, 2 reach + 1, 2 reach + 1]: mean steepness at the expected edges when they are moved by (dy, dx)."""
+def shifts(expected: Tensor, steep: Tensor) -> tuple[Tensor, float]:
+    """([P, 2 reach + 1, 2 reach + 1], scale): mean steepness of pictures `[P, H, W]` at the expected edges `[H, W]`
+    when these are moved by (dy, dx) steps, each of so many pixels."""
+    halvings = 0
+    while expected.shape[-1] >> halvings > LARGEST_SIDE:
+        halvings += 1
+    if halvings:
+        expected, steep = (F.avg_pool2d(x[:, None], 2**halvings)[:, 0] for x in (expected[None], steep))
+        expected = expected[0]
     height, width = expected.shape
+    reach = max(4, width // 40)
     reach_y, reach_x = min(reach, (height - 1) // 2), min(reach, (width - 1) // 2)
     centred = steep - steep.mean((1, 2), keepdim=True)
     product = torch.fft.rfft2(expected).conj() * torch.fft.rfft2(centred)
     table = torch.fft.irfft2(product, s=(height, width)) / expected.sum().clamp_min(1e-6)
     rows = torch.arange(-reach_y, reach_y + 1) % height
     columns = torch.arange(-reach_x, reach_x + 1) % width
-    return table[:, rows[:, None], columns]
+    return table[:, rows[:, None], columns], float(2**halvings)
 
 
-def _peak(table: Tensor) -> tuple[float, float] | None:
+def peak(table: Tensor) -> tuple[float, float] | None:
     """(x, y) of the highest point of a table of shifts, to a fraction by a parabola; None where it does not stand out:
     fewer than 3 deviations over the mean."""
     rows, columns = table.shape
@@ -134,6 +137,7 @@ class FrameOrder:
     out of place. Frames that a still camera leaves alike are not judged.
     """
 
+    gives = ("frame_order",)
     REACH = 2
     FEWEST = 40
     """Pixels of edges that differ between two frames, below which nothing is asked."""
@@ -141,7 +145,7 @@ class FrameOrder:
     def __init__(self) -> None:
         self._recent: deque[tuple[_Fit, Tensor, Tensor, Tensor]] = deque(maxlen=self.REACH)
         self._fits: list[_Fit] = []
-        self._thumbnails: list[Tensor] = []  # [2, 18 * 32]: how steep the lift and the render are
+        self._thumbnails = Rows("float16")  # [2, 18 * 32]: how steep the lift and the render are
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
         own = anchors(moment) > 0
@@ -157,8 +161,8 @@ class FrameOrder:
             fit.others[-distance] = (_mean(moment.steepness, only_here) - _mean(moment.steepness, only_there)).tolist()
             other.others[distance] = (_mean(other_steep, only_there) - _mean(other_steep, only_here)).tolist()
         self._fits.append(fit)
-        thumbnails = F.adaptive_avg_pool2d(moment.steepness[:2], (18, 32))
-        self._thumbnails.append(thumbnails.flatten(1).half())
+        if len(self._thumbnails) <= LONGEST:  # of a longer clip they are not looked at
+            self._thumbnails.append(F.adaptive_avg_pool2d(moment.steepness[:2], (18, 32)).flatten(1))
         self._recent.append((fit, own, near, moment.steepness))
         return {}
 
@@ -216,7 +220,7 @@ class FrameOrder:
     def _fit(self) -> Tensor:
         """[frames, frames]: correlation of the thumbnails of the lift with those of the render, each without what all
         frames share."""
-        lifted, render = torch.stack(self._thumbnails, dim=1).float()  # [frames, cells]
+        lifted, render = torch.from_numpy(self._thumbnails.values).transpose(0, 1).float()  # [frames, cells]
         lifted, render = (F.normalize(each - each.mean(0), dim=1) for each in (lifted, render))
         return lifted @ render.T
 

@@ -6,13 +6,13 @@ Likeness wants a reference: the engine's own high-quality shading of the same fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from realmaster.measure.moment import REFERENCE, RENDER, Moment
+from realmaster.measure.rows import Rows
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the five scales (Wang et al., Multiscale Structural Similarity, 2003). Pictures of less than 176 pixels a side
@@ -25,6 +25,8 @@ FEWEST_LATE = 500
 class Likeness:
     """PSNR, SSIM and MS-SSIM against the reference, frame by frame (torchmetrics). What appears in the middle of a clip
     is compared apart."""
+
+    gives = ("psnr", "ssim", "ms_ssim", "psnr_late", "psnr_rest", "drift_psnr")
 
     def __init__(self) -> None:
         self._errors: dict[str, Tensor] = {}
@@ -83,6 +85,8 @@ def decibels(mean_square: Tensor) -> Tensor:
 class Detail:
     """Fine detail: the root mean square of what a mean of 5 x 5 pixels takes away from brightness."""
 
+    gives = ("detail_ratio", "detail_to_render", "drift_detail")
+
     def add(self, moment: Moment) -> dict[str, Tensor]:
         """Value `[P]` of this frame: detail, in [0, 1] of the range."""
         return {"detail": moment.fine.square().mean((1, 2)).sqrt()}
@@ -112,6 +116,8 @@ CERTAIN = 6.0
 
 class Seams:
     """Mean step between neighbouring columns and rows, over the whole clip; a grid stands out of it."""
+
+    gives = ("seams",)
 
     def __init__(self, period: int | None = None) -> None:
         self._period = period
@@ -198,30 +204,37 @@ class Grade:
     A grade is an affine map of colours, fitted by least squares over the clip.
     """
 
+    gives = ("novelty", "drift_color")
     STRIDE = 3
 
     def __init__(self) -> None:
-        self.moments: list[tuple[list[Any], list[Any], list[Any]]] = []
-        """For each frame, means over pixels: x x^T [4, 4], x y^T [P, 4, 3], y^2 [P, 3], of x = (1, render colour) and
-        y = the picture's colour."""
+        self._xx, self._xy, self._yy = Rows(), Rows(), Rows()
+
+    def __len__(self) -> int:
+        """Frames."""
+        return len(self._xx)
+
+    @property
+    def moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each frame, means over pixels: x x^T [N, 4, 4], x y^T [N, P, 4, 3], y^2 [N, P, 3], of x = (1, render
+        colour) and y = the picture's colour."""
+        return self._xx.values, self._xy.values, self._yy.values
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
         sampled = moment.pictures[:, :, :: self.STRIDE, :: self.STRIDE].flatten(2).double()  # [P, 3, N]
         render = sampled[moment.names.index(RENDER)]
         x = torch.cat([torch.ones_like(render[:1]), render])  # [4, N]
         count = x.shape[1]
-        self.moments.append(
-            (
-                (x @ x.T / count).tolist(),
-                (torch.einsum("an,pcn->pac", x, sampled) / count).tolist(),
-                sampled.square().mean(2).tolist(),
-            )
-        )
+        self._xx.append(x @ x.T / count)
+        self._xy.append(torch.einsum("an,pcn->pac", x, sampled) / count)
+        self._yy.append(sampled.square().mean(2))
         return {}
 
     def summary(self) -> dict[str, list[float]]:
         """novelty: the share of a picture's variance that no colour grade of the render explains, 0 for a copy."""
-        xx, xy, yy = (np.mean(part, axis=0) for part in zip(*self.moments, strict=True))
+        if not len(self):
+            return {}
+        xx, xy, yy = (np.mean(part, axis=0) for part in self.moments)
         values = []
         for cross, square in zip(xy, yy, strict=True):
             fit = np.linalg.lstsq(xx, cross, rcond=1e-9)[0]

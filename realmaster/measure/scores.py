@@ -3,7 +3,8 @@ one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -72,6 +73,7 @@ class Scores:
     identity_color: float | None = _measure("colour of things", "identity", "lower", "spread over time", digits=4)
     identity_texture: float | None = _measure("texture of things", "identity", "lower", "spread over time")
     faces: float | None = _measure("faces (ArcFace)", "identity", "higher", "cosine to the render's")
+    photo_odds: float | None = _measure("photograph, not game (CLIP)", "realism", "higher", "log odds", digits=2)
     psnr: float | None = _measure("PSNR to the reference", "realism", "higher", "higher is nearer", "dB", 1)
     ssim: float | None = _measure("SSIM to the reference", "realism", "higher", "higher is nearer")
     ms_ssim: float | None = _measure("MS-SSIM to the reference", "realism", "higher", "higher is nearer")
@@ -108,19 +110,28 @@ class Scorer:
     seam_period: pixels between patch borders where the model's are known; else a grid is looked for.
     learned: measures with trained weights, from `realmaster.measure.learned`.
     first_frame: what the clip's first frame is called, for people; its place in a take.
+    wanted: names of scores, where few will do: what gives none of them is not measured.
     """
 
-    def __init__(self, seam_period: int | None = None, learned: Sequence[Any] = (), first_frame: int = 0) -> None:
+    def __init__(
+        self,
+        seam_period: int | None = None,
+        learned: Sequence[Any] = (),
+        first_frame: int = 0,
+        wanted: Collection[str] | None = None,
+    ) -> None:
         self.first_frame = first_frame
         self._learned = learned
-        self.curves: dict[str, dict[str, list[float]]] = {}
+        self.curves: dict[str, dict[str, array[float]]] = {}
         """Video -> score -> its value at each frame, nan where there is none."""
         self.order, self.identity, self.seams, self.grade = FrameOrder(), Identity(), Seams(seam_period), Grade()
         self.displacement, self._likeness = Displacement(), Likeness()
-        self._meters: list[Any] = [
+        meters: list[Any] = [
             Structure(), Steadiness(), self._likeness, Detail(),
-            self.displacement, self.order, self.identity, self.seams, self.grade, *learned,
+            self.displacement, self.order, self.identity, self.seams, self.grade,
         ]  # fmt: skip
+        self._meters = [each for each in meters if wanted is None or not set(wanted).isdisjoint(each.gives)]
+        self._meters += learned
         self.last: Moment | None = None
         """The latest frame, as the measures see it."""
 
@@ -154,7 +165,7 @@ class Scorer:
         for place, video in enumerate(moment.names):
             curves = self.curves.setdefault(video, {})
             for name in values.keys() - curves.keys():
-                curves[name] = [float("nan")] * moment.index
+                curves[name] = array("d", [float("nan")]) * moment.index
             for name, curve in curves.items():
                 curve.append(values[name][place] if name in values else float("nan"))
         if self.last is not None:
@@ -203,8 +214,9 @@ class Scorer:
             row["drift_psnr"] = thirds(np.minimum(curves.get("psnr", []), NEAREST))
             row["drift_color"] = color_drift(self.grade, place, against)
             control = self.curves[RENDER if against is None else REFERENCE]
-            fine = np.array(curves["detail"]) / np.maximum(control["detail"], 1e-6)
-            row["drift_detail"] = 1 + thirds(fine) / max(float(np.nanmean(fine)), 1e-9)
+            if "detail" in curves:
+                fine = np.array(curves["detail"]) / np.maximum(control["detail"], 1e-6)
+                row["drift_detail"] = 1 + thirds(fine) / max(float(np.nanmean(fine)), 1e-9)
 
 
 Video = Sequence[np.ndarray] | np.ndarray

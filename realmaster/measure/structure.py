@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +19,10 @@ FEWEST_LATE = 20
 
 class Structure:
     """Edges of the pictures against the engine's, frame by frame. Wants depth."""
+
+    gives = (
+        "depth_edge_alignment", "depth_edges_to_render", "depth_edges_to_reference", "edge_f1", "depth_edges_late",
+    )  # fmt: skip
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
         """Values `[P]` of this frame: depth_edge_alignment, edge_f1, and depth_edges_late of what appeared later."""
@@ -37,7 +43,8 @@ def picture_edges(steepness: Tensor) -> Tensor:
     """bool `[P, H, W]`: the steepest `EDGE_DENSITY` of each picture."""
     values = steepness.flatten(1)
     rank = max(1, int(values.shape[1] * (1 - EDGE_DENSITY)))
-    threshold = values.kthvalue(rank, dim=1).values.clamp_min(1e-6)
+    # NumPy's selection: torch's takes seven times as long.
+    threshold = torch.from_numpy(np.partition(values.numpy(), rank - 1, axis=1)[:, rank - 1]).clamp_min(1e-6)
     return steepness > threshold[:, None, None]
 
 

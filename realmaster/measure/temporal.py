@@ -13,6 +13,8 @@ FEWEST_LATE = 100
 class Steadiness:
     """How much pictures change from one frame to the next, with the engine's motion taken out and without."""
 
+    gives = ("warp_error", "warp_error_late", "flicker_ratio", "color_jump")
+
     def add(self, moment: Moment) -> dict[str, Tensor]:
         """Values `[P]` of this frame, none at the first one:
 

@@ -99,7 +99,9 @@ class PatchCodec(ModelMixin, ConfigMixin):
 class Refiner(nn.Module):
     """A small U-Net that takes away patch seams and sharpens edges; `[N, 3, H, W]` -> same, sides multiples of 16.
 
-    Works at a half down to a sixteenth of the size: a patch is 16 pixels wide, so a seam is only seen from afar.
+    Works at a half down to a sixteenth of the size: a patch is 16 pixels wide, so a seam is only seen from afar. What
+    comes back up is enlarged without looking around, as the convolution after it does that: most of the work is at the
+    largest size.
     """
 
     def __init__(self, channels: int) -> None:
@@ -109,10 +111,8 @@ class Refiner(nn.Module):
         self.down = nn.ModuleList(
             [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)]
         )
-        self.middle = nn.ModuleList([Residual(widths[-1]), Residual(widths[-1])])
-        self.up = nn.ModuleList(
-            [nn.Conv2d(b, 4 * a, 3, padding=1) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)]
-        )
+        self.middle = nn.ModuleList([Residual(widths[-1]) for _ in range(3)])
+        self.up = nn.ModuleList([nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)])
         self.join = nn.ModuleList([Residual(width) for width in widths[-2::-1]])
         self.leave = nn.Conv2d(channels, 12, 3, padding=1)
         for parameter in self.leave.parameters():  # an untrained refiner changes nothing
@@ -132,12 +132,11 @@ class Refiner(nn.Module):
 
 
 class Residual(nn.Module):
-    """`x + two convolutions of it`."""
+    """`x + a convolution of it`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(functional.silu(self.first(functional.silu(x))))
+        return x + self.convolution(functional.silu(x))

@@ -10,10 +10,12 @@ base     learns what `reference` video looks like, in context: its reference tok
 adapter  a LoRA on the frozen base learns the in-context task itself: render tokens in, reference video out; and the
          codec's decoder learns to take patch seams off. Trained on decoded pictures at the noise levels that few-step
          sampling visits, so that one step suffices.
+decoder  the decoder alone, on what the adapter gives: cheap, so that it sees many more pictures.
 pack     puts the parts together as a diffusers folder with the adapter in it.
 
-`accelerate launch --cpu --num_processes 2 -m realmaster train ...` trains on two processes. Every stage saves as it
-goes and takes up where it was stopped. This file knows clips as arrays on disk, not the engine that drew them.
+`torchrun --standalone --nproc_per_node 2 -m realmaster train ...` trains on two processes. Every stage saves as it
+goes and takes up where it was stopped; a model that was made is made better with `--from MODEL`, which keeps codec and
+base and goes on with adapter and decoder. This file knows clips as arrays on disk, not the engine that drew them.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +45,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from realmaster.models.constant_prompt import ConstantPrompt
 from realmaster.models.patch_codec import PatchCodec
 from realmaster.train.families.ltx2 import coordinates, pack, velocity
-from realmaster.train.flow import NoiseLevels, flow_loss, noised
+from realmaster.train.flow import NoiseLevels, flow_loss, frames_apart, frames_together, noised
+from realmaster.train.gradients import average_gradients
+from realmaster.train.pictures import detail, picture_losses, ssim
+
+PATCH = 16
+"""Pixels along each side of a patch, which is a token."""
 
 DOMAINS = ("render", "reference", "cue")  # as the clip files hold them: uint8 [3, F, H, W, 3]
 LORA = {
@@ -57,7 +64,6 @@ LORA = {
     r"transformer_blocks\.\d+\.(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2))",
 }
 
-
 Told = Callable[[str, float, float, str], None]
 """Called with (stage, minutes trained, of so many, what there is to say)."""
 
@@ -66,7 +72,7 @@ def make_transformer(channels: int) -> LTX2VideoTransformer3DModel:
     """LTX-2's transformer, small: 6 layers of heads x 32, 11 M parameters with 256 channels. It begins as a copier:
     untrained, from pure noise, it gives back its reference, so that training starts from there.
     """
-    head_dim, patch = 32, 16
+    head_dim = 32
     heads = channels // head_dim + 1  # one more than latents fill: room for a constant beside them
     width = heads * head_dim
     transformer = LTX2VideoTransformer3DModel(
@@ -84,10 +90,10 @@ def make_transformer(channels: int) -> LTX2VideoTransformer3DModel:
         caption_channels=64,
         rope_type="split",
         rope_double_precision=False,
-        vae_scale_factors=(1, patch, patch),
+        vae_scale_factors=(1, PATCH, PATCH),
         # Positions turn so fast that every head tells a patch from its neighbours, and most a frame.
-        base_height=4 * patch,
-        base_width=4 * patch,
+        base_height=4 * PATCH,
+        base_width=4 * PATCH,
         pos_embed_max_pos=1,
     )
     with torch.no_grad():
@@ -134,7 +140,7 @@ def _begin_as_copier(transformer: LTX2VideoTransformer3DModel, channels: int, he
 
 
 class Clips:
-    """Paired clips in memory, uint8 `[3 domains, F, 3, H, W]` each, H and W padded with the border to multiples of 32.
+    """Paired clips in memory, uint8 `[3 domains, F, 3, H, W]` each, H and W padded by the border to whole patches.
 
     A few are kept apart, to watch by.
     """
@@ -147,14 +153,15 @@ class Clips:
         clips = [self._load(path) for path in paths]
         self.all = clips[:-apart]
         self.videos = [clip for clip in self.all if clip.shape[1] > 1]
-        self.apart = torch.stack([as_video(clip[:, :1]) for clip in clips[-apart:]])
-        """Float `[N, 3 domains, 3, 1, H, W]` in [-1, 1]"""
+        frames = min(2, *(clip.shape[1] for clip in clips[-apart:]))
+        self.apart = torch.stack([as_video(clip[:, :frames]) for clip in clips[-apart:]])
+        """Float `[N, 3 domains, 3, F, H, W]` in [-1, 1], F of 2 if they have so many frames"""
 
     @staticmethod
     def _load(path: Path) -> Tensor:
         clip = torch.from_numpy(np.load(path)).permute(0, 1, 4, 2, 3)
         height, width = clip.shape[-2:]
-        padding = (0, -width % 32, 0, -height % 32)
+        padding = (0, -width % PATCH, 0, -height % PATCH)
         return functional.pad(clip.flatten(0, 1), padding, mode="replicate").unflatten(0, clip.shape[:2])
 
     def draw(self, count: int, frames: int) -> Tensor:
@@ -204,7 +211,7 @@ def degraded(video: Tensor) -> Tensor:
 def codec_stage(clips: Clips, work: Path, told: Told) -> None:
     """Fit the codec on patches of renders, references and cues."""
     torch.manual_seed(0)
-    codec = PatchCodec()
+    codec = PatchCodec(patch_size=PATCH)
     patches = [codec.patchify(clips.draw(16, 1).flatten(0, 1)).flatten(0, 3) for _ in range(12)]
     deviations = codec.fit(torch.cat(patches))
     codec.save_pretrained(work / "codec")
@@ -243,9 +250,18 @@ def predict(
     both = torch.cat([coords, coords], dim=2)
     # Attention over few tokens as plain products: its fused form has a slow way back on processors.
     kernel = SDPBackend.MATH if both.shape[2] < 1000 else SDPBackend.FLASH_ATTENTION
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel([kernel, SDPBackend.MATH], set_priority=True):
+    with half_precision(), sdpa_kernel([kernel, SDPBackend.MATH], set_priority=True):
         moved = velocity(transformer, noisy, levels, reference, both, words, known=known)
     return moved.float(), known[..., None]
+
+
+def half_precision() -> torch.autocast:
+    """bfloat16 where the processor multiplies it; elsewhere it would be hundreds of times slower than float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16())
+
+
+def multiplies_bfloat16() -> bool:
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def train(
@@ -289,8 +305,7 @@ def train(
         loss = step()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if distributed:
-            _average_gradients(parameters)
+        average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         count += 1
@@ -321,15 +336,6 @@ def _agreed(seconds: float) -> float:
     clock = torch.tensor([seconds], dtype=torch.float64)
     torch.distributed.broadcast(clock, 0)
     return clock.item()
-
-
-def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 # ---- stages
@@ -389,50 +395,45 @@ def lifting_transformer(work: Path, adapter: Path | None = None) -> LTX2VideoTra
 def adapter_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures: int = 3) -> None:
     """The IC-LoRA: reference video from the render, on the frozen base; and the decoder that goes with it.
 
-    The loss is L1 with SSIM on decoded pictures (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural
-    Networks"), with a little of the latents' error. Mostly from pure noise, as one step is what the lifter takes.
+    The loss is that of decoded pictures, with a little of the latents' error; mostly from pure noise, as one step is
+    what the lifter takes.
     """
     torch.manual_seed(1)
-    codec = PatchCodec.from_pretrained(work / "codec")
+    begun = work / "begun"  # a model that is made better
+    codec = PatchCodec.from_pretrained(begun / "vae" if begun.exists() else work / "codec")
     codec.refiner.requires_grad_(True)
-    transformer = lifting_transformer(work)
+    transformer = lifting_transformer(work, begun / "adapter" if begun.exists() else None)
     prompt = ConstantPrompt.from_pretrained(work / "connectors").embedding.detach()
-    levels = NoiseLevels(mean=1.0, uniform=0.2, pure=0.7)
-
-    def lifted(render: Tensor, target: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents of the target as seen from a noise level, `[B, C, F, h, w]`, and the error they have."""
-        noise = torch.randn_like(target)
-        known = torch.zeros(len(target), target.shape[2], dtype=torch.bool)
-        moved, _ = predict(transformer, prompt, Sample(target, render, known), noise, level)
-        moved = moved.transpose(1, 2).unflatten(2, target.shape[2:])
-        clean = noised(target, noise, level) - level.view(-1, 1, 1, 1, 1) * moved
-        return clean, (clean - target).abs().mean()
+    noise_levels = NoiseLevels(mean=1.0, uniform=0.2, pure=0.7)
 
     def decoded(latents: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision():
             return codec.decode(latents).sample.float()
 
     def step() -> Tensor:
-        batch = clips.draw(pictures, 1)
+        frames = 2 if clips.videos and torch.rand(()) < 0.5 else 1
+        count = -(-pictures // frames)
+        batch = clips.draw(count, frames)
         render, target = (codec.encode(batch[:, domain]).latent_dist.mode() for domain in (0, 1))
-        clean, error = lifted(render, target, levels.draw(pictures, target[0, 0].numel()))
+        levels = noise_levels.draw(count, target[0, 0, 0].numel())
+        clean = seen_from(transformer, prompt, render, target, levels)
+        error = (clean - target).abs().mean()
         truth = batch[:, 1]
         if torch.rand(()) < 0.25:  # one more that is given whole: the decoder stays a decoder
             clean, truth = torch.cat([clean, target[:1]]), torch.cat([truth, truth[:1]])
-        return picture_loss(decoded(clean)[:, :, 0], truth[:, :, 0]) + 0.02 * error
+        return picture_losses(decoded(clean), truth, codec.config.patch_size).mean() + 0.02 * error
 
     @torch.no_grad()
     def watch() -> str:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            render, target = (codec.encode(clips.apart[:, domain]).latent_dist.mode() for domain in (0, 1))
-            pictures = decoded(lifted(render, target, torch.ones(len(clips.apart)))[0])[:, :, 0].clamp(-1, 1)
-        truth, before = clips.apart[:, 1, :, 0], clips.apart[:, 0, :, 0]
-        return f"held out: lift {scores_line(pictures, truth)}; render {scores_line(before, truth)}"
+            latents = lifted(transformer, prompt, codec, clips.apart[:, 0])
+        return held_out_line(decoded(latents), clips)
 
     weights = {n: p for n, p in transformer.named_parameters() if p.requires_grad}
     weights |= {f"refiner.{n}": p for n, p in codec.refiner.named_parameters()}
-    train(step, weights, minutes, 1.2e-3, work / "adapter.state", told, watch)
+    rate = 6e-4 if begun.exists() else 1.2e-3
+    train(step, weights, minutes, rate, work / "adapter.state", told, watch)
     if is_lead():
         LTX2InContextPipeline.save_lora_weights(
             work / "adapter", transformer_lora_layers=get_peft_model_state_dict(transformer, adapter_name="lift")
@@ -440,26 +441,120 @@ def adapter_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures
         codec.requires_grad_(False).save_pretrained(work / "vae")
 
 
-def picture_loss(pictures: Tensor, truth: Tensor) -> Tensor:
-    """Of `[N, 3, H, W]` in [-1, 1]."""
-    return (pictures - truth).abs().mean() + 0.3 * (1 - ssim(pictures, truth))
+def decoder_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures: int = 8) -> None:
+    """The refiner, on what the adapter makes of the clips' renders, each lifted once. Trained on squares of 8 x 8
+    patches, anywhere on their grid, of single frames and of two that follow each other."""
+    codec = PatchCodec.from_pretrained(work / "vae")
+    rank, processes = 0, 1
+    if torch.distributed.is_initialized():
+        rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    kinds = _lifted_once(clips, codec, work, rank, processes, told)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        apart = lifted(*_lifting(work), codec, clips.apart[:, 0])
+    torch.manual_seed(2)
+    codec.refiner.requires_grad_(True)
+    patch = codec.config.patch_size
+
+    def step() -> Tensor:
+        latents, truths = kinds[int(torch.randint(len(kinds), ()))]
+        given, wanted = [], []
+        for index in torch.randint(len(latents), (pictures // latents.shape[2],)):
+            row, column = (int(torch.randint(0, max(side - 8, 0) + 1, ())) for side in latents.shape[-2:])
+            given.append(latents[index, ..., row : row + 8, column : column + 8].float())
+            row, column = row * patch, column * patch
+            wanted.append(truths[index, ..., row : row + 8 * patch, column : column + 8 * patch].float() / 127.5 - 1)
+        with half_precision():
+            seen = codec.decode(torch.stack(given)).sample.float()
+        return picture_losses(seen, torch.stack(wanted), patch).mean()
+
+    @torch.no_grad()
+    def watch() -> str:
+        return held_out_line(codec.decode(apart).sample, clips)
+
+    train(step, dict(codec.refiner.named_parameters()), minutes, 1e-3, work / "decoder.state", told, watch)
+    if is_lead():
+        codec.requires_grad_(False).save_pretrained(work / "decoder")
 
 
-def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
-    """Of `[N, 3, H, W]` in [-1, 1]; its constants are made for values from 0 up."""
-    value = structural_similarity_index_measure(pictures / 2 + 0.5, truth / 2 + 0.5, data_range=1.0)
-    assert isinstance(value, Tensor)
-    return value
+def _lifting(work: Path) -> tuple[LTX2VideoTransformer3DModel, Tensor]:
+    """The base with the trained adapter in its weights, and the prompt."""
+    transformer = lifting_transformer(work, work / "adapter")
+    transformer.fuse_lora(adapter_names=["lift"])
+    transformer.unload_lora()
+    return transformer, ConstantPrompt.from_pretrained(work / "connectors").embedding.detach()
 
 
-def scores_line(pictures: Tensor, truth: Tensor) -> str:
-    psnr = (10 * (4 / (pictures - truth).pow(2).mean((1, 2, 3))).log10()).mean()
+@torch.no_grad()
+def _lifted_once(
+    clips: Clips, codec: PatchCodec, work: Path, rank: int, processes: int, told: Told
+) -> list[tuple[Tensor, Tensor]]:
+    """Of this process's share of the clips, half of them mirrored, those of one frame and the first two frames of the
+    others: latents of the lift, float16 `[N, C, F, h, w]`, and the reference, uint8 `[N, 3, F, H, W]`. Kept in a file,
+    as they take some minutes."""
+    path = work / f"lifted-{rank}-of-{processes}.safetensors"
+    if not path.exists():
+        torch.manual_seed(rank)
+        transformer, prompt = _lifting(work)
+        share = clips.all[rank::processes]
+        made: dict[str, Tensor] = {}
+        for frames in (1, 2):
+            alike = [clip[:, :frames] for clip in share if min(clip.shape[1], 2) == frames]
+            latents, truths = [], []
+            for start in range(0, len(alike), 4):
+                batch = torch.stack([as_video(clip) for clip in alike[start : start + 4]])
+                batch = batch.flip(-1) if torch.rand(()) < 0.5 else batch
+                latents.append(lifted(transformer, prompt, codec, batch[:, 0]).half())
+                truths.append((batch[:, 1] * 127.5 + 127.5).round().byte())
+                if rank == 0:
+                    told("lifting the clips", start, len(alike), "")
+            if latents:
+                made[f"latents.{frames}"] = torch.cat(latents).contiguous()
+                made[f"truths.{frames}"] = torch.cat(truths).contiguous()
+        save_file(made, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+    with safe_open(path, framework="pt") as file:
+        names = sorted(name for name in file.keys() if name.startswith("latents"))  # noqa: SIM118 (no mapping)
+        return [(file.get_tensor(name), file.get_tensor(name.replace("latents", "truths"))) for name in names]
 
-    def fine(x: Tensor) -> Tensor:
-        return (x - functional.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False)).pow(2).mean()
 
-    share = fine(pictures) / fine(truth)
-    return f"PSNR {psnr:.2f} dB, SSIM {ssim(pictures, truth):.3f}, fine detail {share:.2f}"
+def seen_from(
+    transformer: LTX2VideoTransformer3DModel, prompt: Tensor, render: Tensor, target: Tensor, levels: Tensor
+) -> Tensor:
+    """Latents of the target as the transformer sees them from noise levels `[B]`, `[B, C, F, h, w]` like those of
+    render and target. Every frame by itself, but those of a clip with the same noise: as a lift does it."""
+    count, _, frames = target.shape[:3]
+    render, target = frames_apart(render), frames_apart(target)
+    noise = torch.randn_like(target[::frames]).repeat_interleave(frames, 0)
+    levels = levels.repeat_interleave(frames)
+    known = torch.zeros(len(target), 1, dtype=torch.bool)
+    moved, _ = predict(transformer, prompt, Sample(target, render, known), noise, levels)
+    moved = moved.transpose(1, 2).unflatten(2, target.shape[2:])
+    seen = noised(target, noise, levels) - levels.view(-1, 1, 1, 1, 1) * moved
+    return frames_together(seen, count)
+
+
+def lifted(transformer: LTX2VideoTransformer3DModel, prompt: Tensor, codec: PatchCodec, renders: Tensor) -> Tensor:
+    """Latents of the lifts of `[B, 3, F, H, W]` in one step, from pure noise."""
+    (posterior,) = codec.encode(renders, return_dict=False)
+    render = posterior.mode()
+    return seen_from(transformer, prompt, render, torch.zeros_like(render), torch.ones(len(renders)))
+
+
+def held_out_line(lifts: Tensor, clips: Clips) -> str:
+    """Scores of the lifts `[N, 3, F, H, W]` of the clips kept apart."""
+    render, truth = clips.apart[:, 0], clips.apart[:, 1]
+    return f"held out: lift {scores_line(lifts.clamp(-1, 1), truth)}; render {scores_line(render, truth)}"
+
+
+def scores_line(video: Tensor, truth: Tensor) -> str:
+    pictures, true = (each.transpose(1, 2).flatten(0, 1) for each in (video, truth))
+    psnr = (10 * (4 / (pictures - true).pow(2).mean((1, 2, 3))).log10()).mean()
+    share = detail(pictures).pow(2).mean() / detail(true).pow(2).mean()
+    line = f"PSNR {psnr:.2f} dB, SSIM {ssim(pictures, true).mean():.3f}, fine detail {share:.2f}"
+    if video.shape[2] > 1:
+        line += f", change {video.diff(dim=2).abs().mean() / truth.diff(dim=2).abs().mean():.3f}"
+    return line
 
 
 def pack_stage(work: Path, out: Path) -> None:
@@ -478,7 +573,7 @@ def pack_stage(work: Path, out: Path) -> None:
     )  # fmt: skip
     pipeline = LTX2InContextPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift_terminal=None),
-        vae=PatchCodec.from_pretrained(work / "vae"),
+        vae=PatchCodec.from_pretrained(work / "decoder"),
         audio_vae=audio,
         text_encoder=None,
         tokenizer=None,
@@ -497,24 +592,40 @@ def pack_stage(work: Path, out: Path) -> None:
         save_file(layers, out / "adapter" / name, metadata=adapter.metadata())
 
 
-def make(clips: Path, out: Path, minutes: float, told: Told) -> Path:
-    """Run the stages that are not done yet, in OUT/work; returns the folder OUT/model, ready for `realmaster lift`.
+def begin_with(model: Path, work: Path) -> None:
+    """Lay out a finished model as the codec and base of another, and what its adapter and decoder begin with."""
+    for part, place in (("vae", "codec"), ("transformer", "base"), ("connectors", "connectors"), ("vae", "begun/vae"),
+                        ("adapter", "begun/adapter")):  # fmt: skip
+        shutil.copytree(model / part, work / place, dirs_exist_ok=True)
 
-    `minutes` of training in all, a fifth of them for the base. Processes launched together work together.
+
+def make(clips: Path, out: Path, minutes: float, told: Told, begin: Path | None = None) -> Path:
+    """Run the stages that are not done yet, in OUT/work; returns the folder OUT/model, ready for `realmaster lift`.
+    With `begin`, a folder that this made before, only adapter and decoder are trained, from there.
+
+    `minutes` of training in all: a fifth for the base, the rest in halves for adapter and decoder. Processes launched
+    together work together.
     """
     if "LOCAL_RANK" in os.environ and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
     work, model = out / "work", out / "model"
     work.mkdir(parents=True, exist_ok=True)
     paired = Clips(clips)
+    if is_lead() and begin is not None and not (work / "begun").exists():
+        begin_with(begin, work)
     if is_lead() and not (work / "codec").exists():
         codec_stage(paired, work, told)
     _together()
+    for_base = 0 if begin else minutes / 5
+    half = (minutes - for_base) / 2
     if not (work / "base").exists():
-        base_stage(paired, work, minutes / 5, told)
+        base_stage(paired, work, for_base, told)
     _together()
     if not (work / "adapter").exists():
-        adapter_stage(paired, work, minutes * 4 / 5, told)
+        adapter_stage(paired, work, half, told)
+    _together()
+    if not (work / "decoder").exists():
+        decoder_stage(paired, work, half, told)
     _together()
     if is_lead():
         pack_stage(work, model)

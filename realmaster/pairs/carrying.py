@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from capture.camera import Camera
 from capture.frame import Frame
-from capture.geometry import project, world_points
 from realmaster.pairs.propagators import colour_correction
 
 _SEEN_TOLERANCE = 0.03
@@ -27,14 +27,49 @@ def carry(source: Frame, to: Frame) -> tuple[tuple[np.ndarray, np.ndarray], np.n
     """Where `source` shows what each pixel of `to` shows: rows and columns, and bool `[H, W]` where it does. None when
     that is less than a hundredth of the picture."""
     assert source.camera is not None and to.camera is not None
-    uv, z = project(world_points(to.depth, to.camera), source.camera)
+    u, v, z = _projected(to.depth, to.camera, source.camera)
     height, width = source.depth.shape
-    with np.errstate(invalid="ignore"):
-        x, y = (np.rint(np.nan_to_num(uv[..., axis], nan=-1)).clip(-1, 1e6).astype(np.intp) for axis in (0, 1))
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & np.isfinite(z)
-        x, y = x.clip(0, width - 1), y.clip(0, height - 1)
+    with np.errstate(invalid="ignore"):  # sky is not finite, which no comparison holds for
+        x, y = np.rint(u), np.rint(v)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > 0)
+        x, y = (np.where(inside, at, 0).astype(np.intp) for at in (x, y))
         seen = inside & (np.abs(source.depth[y, x] - z) <= _SEEN_TOLERANCE * z)
     return ((y, x), seen) if seen.mean() > 0.01 else None
+
+
+def _shown(source: Frame, anchor: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """What an anchor of the frame `source` shows of `frame`: bool `[H, W]`, and its colours there, uint8
+    `[H, W, 3]`."""
+    shown, picture = np.isinf(frame.depth) & np.isinf(source.depth), anchor
+    if (carried := carry(source, frame)) is not None:
+        (y, x), seen = carried
+        picture = np.where(seen[..., None], anchor[y, x], anchor)
+        shown = shown | seen
+    return shown, picture
+
+
+def _projected(depth: np.ndarray, camera: Camera, other: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns, rows and distance, float32 `[H, W]` each, at which `other` sees what `camera` sees at each pixel, whose
+    depth, metres, is `[H, W]`.
+
+    In one step, where `capture.geometry` goes by world points: what is seen at distance d along the ray of pixel
+    (x, y, 1) lies at d K' R K^-1 (x, y, 1) + K' t for the other, K its cameras' matrices, R and t the motion from one
+    to the other (Hartley and Zisserman, "Multiple View Geometry", section 9.6.1).
+    """
+    motion = other.world_to_camera @ camera.pose
+    turned = _matrix(other) @ motion[:3, :3] @ np.linalg.inv(_matrix(camera))
+    moved = (_matrix(other) @ motion[:3, 3]).astype(np.float32)
+    height, width = depth.shape
+    x, y = np.arange(width)[None], np.arange(height)[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        u, v, z = (
+            depth * (a * x + b * y + c).astype(np.float32) + t for (a, b, c), t in zip(turned, moved, strict=True)
+        )
+        return u / z, v / z, z
+
+
+def _matrix(camera: Camera) -> np.ndarray:
+    return np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
 
 
 def carry_anchors(frames: Sequence[Frame], anchors: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -47,24 +82,20 @@ def carry_anchors(frames: Sequence[Frame], anchors: Mapping[int, np.ndarray]) ->
     video = np.empty((len(frames), *frames[0].color.shape), np.uint8)
     known = np.empty(video.shape[:3], bool)
     for index, frame in enumerate(frames):
+        if index in anchors:
+            video[index], known[index] = anchors[index], True
+            continue
+        before, after = (max(p for p in places if p < index), min(p for p in places if p > index))
         total = np.zeros((*frame.shape, 3), np.float32)
         weight = np.zeros((*frame.shape, 1), np.float32)
-        before, after = (max(p for p in places if p <= index), min(p for p in places if p >= index))
-        for place in {before, after}:
-            if place == index:
-                total, weight = anchors[place].astype(np.float32), np.ones_like(weight)
-                break
-            share = 1 - abs(place - index) / (after - before)
-            sky = np.isinf(frame.depth) & np.isinf(frames[place].depth)
-            total[sky] += share * anchors[place][sky]
-            weight[sky] += share
-            if (carried := carry(frames[place], frame)) is not None:
-                (y, x), seen = carried
-                total[seen] += share * anchors[place][y, x][seen]
-                weight[seen] += share
+        for place in (before, after):
+            shown, picture = _shown(frames[place], anchors[place], frame)
+            share = (1 - abs(place - index) / (after - before)) * shown[..., None].astype(np.float32)
+            total += share * picture
+            weight += share
         graded = _affine(frame.color) @ grade
-        mixed = np.where(weight > 0, total / np.maximum(weight, 1e-6), graded)
-        video[index], known[index] = np.clip(np.rint(mixed), 0, 255), weight[..., 0] > 0
+        np.divide(total, weight, out=graded, where=weight > 0)
+        video[index], known[index] = np.clip(np.rint(graded), 0, 255), weight[..., 0] > 0
     return video, known
 
 

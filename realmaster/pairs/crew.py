@@ -85,11 +85,6 @@ class ThreadCrew:
         self._events: queue.Queue[Event] = queue.Queue()
         self._events.put(Event("ready", 0))
 
-    @property
-    def model_seconds(self) -> float:
-        """Time spent in models so far."""
-        return self._worker.model_seconds
-
     def send(self, worker: int, stage: Stage, clip: Clip) -> None:
         self._threads.submit(lambda: self._events.put(outcome(self._worker, 0, stage, clip)))
 

@@ -6,6 +6,7 @@
     rejected/...       the same folders, of the ledger
     README.md          the dataset's card
     dataset.json       what the pairs were made with
+    filters.json       the thresholds that they were last judged by
     decisions.jsonl    what a person decided: keep or drop
     records/ID.json    all that is known of a clip, written once it is done
     work/              what is done of unfinished clips; plan.json, the clips that are to be made
@@ -29,17 +30,18 @@ from typing import Any
 import numpy as np
 
 from capture.files import replacing, write_atomically
-from realmaster.pairs.filters import PairScores, reasons
-from realmaster.pairs.settings import FilterSettings, PairsError
+from realmaster.pairs.settings import FilterSettings, PairsError, load_settings
+from realmaster.pairs.verdicts import HIGHER_IS_BETTER, PairScores, reasons
 
 VERSION = 1
 KEEP, DROP = "keep", "drop"
 
-PAIRS, REJECTED, DECISIONS, ABOUT, CARD = (
+PAIRS, REJECTED, DECISIONS, ABOUT, FILTERS, CARD = (
     "pairs.jsonl",
     "rejected.jsonl",
     "decisions.jsonl",
     "dataset.json",
+    "filters.json",
     "README.md",
 )
 VIDEO, SHEET = ".mp4", ".jpg"
@@ -157,6 +159,13 @@ class Dataset:
         with (self.path / DECISIONS).open("ab") as file:
             file.write(line.encode())
 
+    def filters(self) -> FilterSettings:
+        """The thresholds that it was last judged by; the shipped ones where it was not yet."""
+        try:
+            return FilterSettings.model_validate_json((self.path / FILTERS).read_bytes())
+        except (OSError, ValueError):  # pydantic's ValidationError is a ValueError
+            return load_settings().filters
+
     def settle(self, filters: FilterSettings) -> dict[str, int]:
         """Bring pairs.jsonl, the ledger, the card and the places of the files in line with records, decisions and
         thresholds; returns how many pairs there are and how many are rejected. Raises OSError."""
@@ -180,6 +189,7 @@ class Dataset:
                 rejected.append(entry | moved | {"reasons": why or ["dropped by hand"]})
         _write_lines(self.path / PAIRS, pairs)
         _write_lines(self.path / REJECTED, rejected)
+        write_atomically(self.path / FILTERS, (filters.model_dump_json(indent=2) + "\n").encode())
         counts = {"pairs": len(pairs), "rejected": len(rejected)}
         write_atomically(self.path / CARD, card(self.about, pairs, rejected).encode())
         return counts
@@ -241,9 +251,10 @@ def card(about: dict[str, Any], pairs: list[dict[str, Any]], rejected: list[dict
         "|---|---|---|",
     ]
     for name in sorted(names):
-        values = sorted(abs(p["scores"][name]) for p in pairs if p["scores"].get(name) is not None)
-        worst = values[0] if name in ("depth_edges", "edges_shared", "frame_order", "novelty") else values[-1]
-        lines.append(f"| {name} | {values[len(values) // 2]:.3f} | {worst:.3f} |")
+        values = [pair["scores"][name] for pair in pairs if pair["scores"].get(name) is not None]
+        # Of the others less is better, or, where a score has a sign, nearer to 0.
+        values = sorted(values) if name in HIGHER_IS_BETTER else sorted(map(abs, values), reverse=True)
+        lines.append(f"| {name} | {values[len(values) // 2]:.3f} | {values[0]:.3f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,15 +1,17 @@
-"""Is a pair fit to train on? Scores of a target against its render and the engine's geometry, and what they must be.
+"""Is a pair fit to train on? Scores of a target against its render and the engine's geometry.
 
-Works on frames, pictures and settings; knows no model and no folder. The scores are those of `realmaster.measure`, and
-a few that only pairs need. Each is relative to the render's own or to the engine's geometry, so that one set of
-thresholds does for games of every look. What cannot be measured (no depth, no camera, no instances) is None and turns
-nothing down.
+Works on frames and pictures; knows no model and no folder, nor what scores are asked for (`verdicts`). The scores are
+those of `realmaster.measure`, and a few that only pairs need. Each is relative to the render's own or to the
+engine's geometry, so that one set of thresholds does for games of every look. What cannot be measured (no depth, no
+camera, no instances) is None and turns nothing down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,68 +20,44 @@ from torch.nn import functional
 
 from capture.frame import Frame
 from realmaster.measure import Scorer
+from realmaster.measure.learned import FaceIdentity, PhotoOdds, arcface
 from realmaster.measure.moment import Moment
+from realmaster.measure.placement import peak, shifts
 from realmaster.pairs.carrying import can_carry, carry
-from realmaster.pairs.settings import FilterSettings, StructureSettings
+from realmaster.pairs.settings import ScorerSettings
+from realmaster.pairs.verdicts import PairScores
 
 LAGS = range(-3, 4)
 """Frames by which a target may be too late."""
+
+_WANTED = ("depth_edges_to_render", "frame_order", "warp_error", "identity_color", "novelty")
+"""Of the scores of `realmaster.measure`, those that are asked for."""
 
 _BLOCK = 20
 """Side in pixels of the parts of a picture whose light is compared: texture averages out over them."""
 
 
-@dataclass(frozen=True)
-class PairScores:
-    """How good a target is; see the settings of the same names for what is asked of each."""
-
-    depth_edges: float | None = None
-    """Depth-edge alignment over the render's. Higher is truer."""
-    edges_shared: float | None = None
-    """Correlation of the target's edges with the render's, in [-1, 1]. Higher is truer; another scene gives about 0."""
-    offset: float | None = None
-    """Displacement of the target's edges from the engine's, as a share of the width. 0 is in place."""
-    frame_order: float | None = None
-    """Share of frames that show their own moment rather than a neighbour's."""
-    lag: int | None = None
-    """Frames by which the target comes too late (or, below 0, too early)."""
-    flicker: float | None = None
-    """How much the light of parts of the picture jumps from frame to frame, less the render's, in [0, 1]."""
-    warp_error: float | None = None
-    """Mean difference from the frame before, moved by the engine's motion, less the render's, in [0, 1]."""
-    anchor_drift: float | None = None
-    """Difference of the middle from what both ends show of the same surfaces, less the render's own, in [0, 1]."""
-    identity: float | None = None
-    """How far the colours of things wander, less the render's, in [0, 1]."""
-    novelty: float | None = None
-    """What a colour grade of the render does not explain, in [0, 1]; 0 is a copy."""
-
-    def to_dict(self) -> dict[str, float | None]:
-        return {name: None if value is None else round(float(value), 5) for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, float | None]) -> PairScores:
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})  # type: ignore[arg-type]
-
-
 @torch.inference_mode()
-def score_pair(frames: Sequence[Frame], target: np.ndarray) -> PairScores:
-    """Score `target`, uint8 `[T, H, W, 3]`, against the engine's frames of the same moments."""
-    scorer = Scorer()
+def score_pair(frames: Sequence[Frame], target: np.ndarray, learned: Sequence[Any] = ()) -> PairScores:
+    """Score `target`, uint8 `[T, H, W, 3]`, against the engine's frames of the same moments. learned: from
+    `learned_scorers`."""
+    scorer = Scorer(wanted=_WANTED, learned=learned)
     edges: list[Tensor] = []
+    beside = Beside()
     jumps: list[Tensor] = []
     for frame, picture in zip(frames, target, strict=True):
         scorer.add(frame, picture)
         assert scorer.last is not None
         edges.append(_edges(scorer.last))
+        beside.add(scorer.last)
         if (jump := light_jumps(scorer.last)) is not None:
             jumps.append(jump)
-    lifted, render = (scorer.result()[name] for name in ("lifted", "render"))
+    found = scorer.result()
+    lifted, render = found["lifted"], found["render"]
     return PairScores(
         depth_edges=lifted.depth_edges_to_render,
         edges_shared=float(np.mean([_correlation(*both) for both in edges])),
-        offset=_share(lifted.displacement, target.shape[2]),
+        offset=beside.share,
         frame_order=lifted.frame_order,
         lag=best_lag(edges) if len(edges) > 2 else None,
         flicker=max(0.0, float((mean := torch.stack(jumps).mean(0))[0] - mean[1])) if jumps else None,
@@ -87,53 +65,58 @@ def score_pair(frames: Sequence[Frame], target: np.ndarray) -> PairScores:
         anchor_drift=anchor_drift(frames, target),
         identity=_beyond(lifted.identity_color, render.identity_color),
         novelty=lifted.novelty,
+        faces=lifted.faces,
+        photographs=None if lifted.photo_odds is None else lifted.photo_odds - (render.photo_odds or 0.0),
     )
+
+
+def learned_scorers(settings: ScorerSettings) -> list[Any]:
+    """The measures with weights that the settings name, loaded; safe for threads. Raises `NotHere` of
+    `realmaster.measure.learned`."""
+    scorers: list[Any] = []
+    if settings.faces:
+        scorers.append(FaceIdentity(arcface(Path(settings.faces).expanduser())))
+    if settings.photographs:
+        scorers.append(PhotoOdds(settings.photographs))
+    return scorers
 
 
 @torch.inference_mode()
 def score_anchor(frame: Frame, picture: np.ndarray) -> PairScores:
     """The structure of one still, uint8 `[H, W, 3]`."""
-    scorer = Scorer()
+    scorer, beside = Scorer(wanted=("depth_edges_to_render",)), Beside()
     scorer.add(frame, picture)
     assert scorer.last is not None
+    beside.add(scorer.last)
     lifted = scorer.result()["lifted"]
     return PairScores(
         depth_edges=lifted.depth_edges_to_render,
         edges_shared=_correlation(*_edges(scorer.last)),
-        offset=_share(lifted.displacement, picture.shape[1]),
+        offset=beside.share,
     )
 
 
-def reasons(scores: PairScores, wanted: FilterSettings) -> list[str]:
-    """Why a pair of these scores is turned down; empty when it is good."""
-    found = structure_reasons(scores, wanted)
-    s, w = scores, wanted
+class Beside:
+    """How far a target lies beside its render: the shift at which its edges fit the render's best, summed over frames.
 
-    def ask(value: float | None, bad: Callable[[float], bool], words: str) -> None:
-        if value is not None and bad(value):
-            found.append(words.format(value))
+    The engine's own edges would be a worse measure: what light and shadow do beside them moves the best shift by more
+    than a pixel, of the truth itself.
+    """
 
-    ask(s.lag, lambda v: abs(v) > w.lag, "temporal: {:+.0f} frames late")
-    ask(s.frame_order, lambda v: v < w.frame_order, "temporal: only {:.2f} of its frames show their own moment")
-    ask(s.flicker, lambda v: v > w.flicker, "temporal: its light jumps by {:.3f} a frame")
-    ask(s.warp_error, lambda v: v > w.warp_error, "temporal: differs by {:.3f} from the frame before")
-    ask(s.anchor_drift, lambda v: v > w.anchor_drift, "anchors: the middle differs from the ends by {:.3f}")
-    ask(s.identity, lambda v: v > w.identity, "identity: the colours of things wander by {:.3f}")
-    ask(s.novelty, lambda v: v < w.novelty, "realism: little more than a colour grade of the render ({:.3f})")
-    return found
+    def __init__(self) -> None:
+        self._table: Tensor | float = 0.0
+        self._step = 0.0
 
+    def add(self, moment: Moment) -> None:
+        target, render = moment.steepness[:2]
+        table, pixels = shifts(render, target[None])
+        self._table, self._step = self._table + table[0], pixels / moment.shape[1]
 
-def structure_reasons(scores: PairScores, wanted: StructureSettings) -> list[str]:
-    """Why pictures of these scores do not show what the engine rendered; empty when they do."""
-    s, w = scores, wanted
-    found = []
-    if s.depth_edges is not None and s.depth_edges < w.depth_edges:
-        found.append(f"structure: keeps {s.depth_edges:.2f} of the render's depth edges")
-    if s.edges_shared is not None and s.edges_shared < w.edges_shared:
-        found.append(f"structure: its edges agree with the render's by {s.edges_shared:.2f} only")
-    if s.offset is not None and s.offset > w.offset:
-        found.append(f"structure: lies {100 * s.offset:.1f} % of the width beside the render")
-    return found
+    @property
+    def share(self) -> float | None:
+        """Of the width; None where no shift stands out."""
+        place = peak(self._table) if isinstance(self._table, Tensor) else None
+        return None if place is None else math.hypot(*place) * self._step
 
 
 def best_lag(edges: Sequence[Tensor]) -> int:
@@ -195,10 +178,6 @@ def _edges(moment: Moment) -> Tensor:
 
 def _correlation(a: Tensor, b: Tensor) -> float:
     return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-9))
-
-
-def _share(pixels: float | None, width: int) -> float | None:
-    return None if pixels is None else pixels / width
 
 
 def _beyond(lifted: float | None, render: float | None) -> float | None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from capture.errors import UserError
 from realmaster.lift.lifter import Cue
+from realmaster.settings import Part, read_settings
 
 SHIPPED = Path(__file__).with_name("settings.toml")
 
@@ -21,11 +22,7 @@ class PairsError(UserError):
     """Pairs that cannot be made, in one sentence."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ClipSettings(_Part):
+class ClipSettings(Part):
     frames: int = Field(ge=0)
     most: int = Field(ge=0)
     near_duplicate: float = Field(ge=0.0, le=1.0)
@@ -35,7 +32,7 @@ class ClipSettings(_Part):
     gap_seconds: float = Field(gt=0.0)
 
 
-class StructureSettings(_Part):
+class StructureSettings(Part):
     """What stills and videos must keep of the render's geometry."""
 
     depth_edges: float = Field(ge=0.0)
@@ -49,7 +46,7 @@ class AnchorSettings(StructureSettings):
     style_instruction: str
 
 
-class PropagationSettings(_Part):
+class PropagationSettings(Part):
     attempts: int = Field(ge=1, le=20)
     steps: int = Field(ge=0)
 
@@ -62,21 +59,30 @@ class FilterSettings(StructureSettings):
     anchor_drift: float = Field(ge=0.0)
     identity: float = Field(ge=0.0)
     novelty: float = Field(ge=0.0)
+    faces: float = Field(ge=-1.0, le=1.0)
+    photographs: float
 
 
-class DatasetSettings(_Part):
+class ScorerSettings(Part):
+    """Measures with trained weights of the user's: folders, empty where there are none."""
+
+    faces: str
+    photographs: str
+
+
+class DatasetSettings(Part):
     cues: tuple[Cue, ...]
     crf: int = Field(ge=0, le=51)
 
 
-class WorkerSettings(_Part):
+class WorkerSettings(Part):
     gpus: float = Field(ge=0.0)
     split: bool
     offload: bool
     attempts: int = Field(ge=1)
 
 
-class EditorSettings(_Part):
+class EditorSettings(Part):
     pipeline: Literal["Lifter", "QwenImageEditPlusPipeline", "Flux2KleinPipeline", "FluxKontextPipeline"]
     base: str
     licence: str = ""
@@ -88,23 +94,24 @@ class EditorSettings(_Part):
     attention: float = Field(0.0, ge=0.0)
 
 
-class PropagatorSettings(_Part):
+class PropagatorSettings(Part):
     profile: str
     carry: bool = False
     parameters: float = Field(0.0, ge=0.0)
     attention: float = Field(0.0, ge=0.0)
 
 
-class CostSettings(_Part):
+class CostSettings(Part):
     tflops: float = Field(gt=0.0)
 
 
-class Settings(_Part):
+class Settings(Part):
     prompt: str
     clips: ClipSettings
     anchors: AnchorSettings
     propagation: PropagationSettings
     filters: FilterSettings
+    scorers: ScorerSettings
     dataset: DatasetSettings
     workers: WorkerSettings
     editors: dict[str, EditorSettings]
@@ -114,20 +121,7 @@ class Settings(_Part):
 
 def load_settings(path: Path | None = None) -> Settings:
     """The shipped settings, with those of the TOML file at `path` in their place. Raises `PairsError`."""
-    values = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
-    if path is not None:
-        try:
-            values = _merged(values, tomllib.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise PairsError(f"The settings {path} cannot be read ({error.strerror}): name a TOML file.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise PairsError(f"The settings {path} are not valid TOML: {error}.") from error
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PairsError(f"The settings {path} are wrong at {where}: {first['msg']}.") from error
+    return read_settings(Settings, tomllib.loads(SHIPPED.read_text(encoding="utf-8")), path, error=PairsError)
 
 
 def with_steps(settings: Settings, steps: int) -> Settings:
@@ -140,7 +134,7 @@ def with_steps(settings: Settings, steps: int) -> Settings:
 def keeping_all(settings: Settings) -> Settings:
     """The same, with thresholds that turn neither anchors nor pairs down."""
     structure = {"depth_edges": 0.0, "edges_shared": -1.0, "offset": 1.0}
-    rest = {"frame_order": 0.0, "novelty": 0.0, "lag": 1_000_000}
+    rest = {"frame_order": 0.0, "novelty": 0.0, "lag": 1_000_000, "faces": -1.0, "photographs": -1e9}
     rest |= dict.fromkeys(("flicker", "warp_error", "anchor_drift", "identity"), 1.0)
     return settings.model_copy(
         update={
@@ -148,12 +142,3 @@ def keeping_all(settings: Settings) -> Settings:
             "filters": settings.filters.model_copy(update=structure | rest),
         }
     )
-
-
-def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`values` with those of `changes` in their place, table by table."""
-    merged = dict(values)
-    for name, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merged(merged[name], value) if both else value
-    return merged

@@ -35,9 +35,10 @@ from realmaster.lift.lifter import Cue
 from realmaster.pairs.carrying import can_carry, carry_anchors, complete
 from realmaster.pairs.dataset import SHEET, VIDEO, Dataset
 from realmaster.pairs.editors import Editor, load_editor
-from realmaster.pairs.filters import PairScores, reasons, score_anchor, score_pair, structure_reasons
+from realmaster.pairs.filters import learned_scorers, score_anchor, score_pair
 from realmaster.pairs.propagators import Propagator, anchor_places, carries, load_propagator
 from realmaster.pairs.settings import PairsError, Settings
+from realmaster.pairs.verdicts import PairScores, reasons, structure_reasons
 
 Stage = Literal["edit", "propagate", "finish"]
 STAGES: tuple[Stage, ...] = ("edit", "propagate", "finish")
@@ -127,8 +128,7 @@ class Worker:
         self._takes_lock = threading.Lock()
         self._editor: Editor | None = None
         self._propagator: Propagator | None = None
-        self.model_seconds = 0.0
-        """Time spent in models, loading apart."""
+        self._learned: list[Any] | None = None
 
     def run(self, stage: Stage, clip: Clip) -> Stage | None:
         """Do one stage; returns the next one, None when the clip is done. What is wrong with the clip alone goes into
@@ -154,6 +154,8 @@ class Worker:
 
     def _load(self, stage: Stage) -> None:
         with self._model_turn:
+            if self._learned is None:
+                self._learned = learned_scorers(self.job.settings.scorers)
             if stage == "edit" and self._editor is None:
                 self._editor = load_editor(self.job.editor, self.job.settings, self._device)
             if stage == "propagate" and self._propagator is None:
@@ -195,12 +197,14 @@ class Worker:
         frames = list(self._take(clip)[clip.first : clip.last])
         propagator, attempts = self._propagator, self.job.settings.propagation.attempts
         assert propagator is not None
-        cues, from_color = draw_cues(frames, {propagator.cue, *propagator.references} - {"color"})
-        if "color" in {propagator.cue, *propagator.references}:
-            cues["color"] = np.stack([frame.color for frame in frames])
-        known = None
+        shown, known = {propagator.cue, *propagator.references}, None
         if carries(self.job.propagator, self.job.settings) and can_carry(frames):
             carried, known = carry_anchors(frames, anchors)
+            shown.remove(propagator.cue)
+        cues, from_color = draw_cues(frames, shown - {"color"})
+        if "color" in shown:
+            cues["color"] = np.stack([frame.color for frame in frames])
+        if known is not None:
             cues[propagator.cue] = carried
         about |= {"edges_from_color": from_color, "propagation_seconds": 0.0}
         shape = (len(clip), *frames[0].shape, 3)
@@ -215,7 +219,7 @@ class Worker:
             if known is not None:
                 video = complete(video, carried, known)
             about["propagation_seed"] = seed
-            if attempt + 1 == attempts or not reasons(score_pair(frames, video), self.job.settings.filters):
+            if attempt + 1 == attempts or not reasons(self._scores(frames, video), self.job.settings.filters):
                 break
         with self._writing():
             self.dataset.save_arrays(clip.id, "target", about, target=video)
@@ -226,7 +230,7 @@ class Worker:
             raise _GivenUp("finish: what was propagated cannot be read")
         about, target = kept[0], kept[1]["target"]
         frames = list(self._take(clip)[clip.first : clip.last])
-        scores = score_pair(frames, target)
+        scores = self._scores(frames, target)
         kinds = self.job.settings.dataset.cues
         cues, from_color = draw_cues(frames, kinds)
         files: dict[str, Any] = {
@@ -247,6 +251,9 @@ class Worker:
             self.dataset.clear_work(clip.id)
 
     # -- parts
+
+    def _scores(self, frames: Sequence[Frame], target: np.ndarray) -> PairScores:
+        return score_pair(frames, target, self._learned or ())
 
     def _record(
         self, clip: Clip, about: dict[str, Any], scores: PairScores, files: dict[str, Any], shape: tuple[int, int],
@@ -318,9 +325,7 @@ class Worker:
         with self._model_turn:
             began = time.perf_counter()
             made = model(*args)
-            seconds = time.perf_counter() - began
-        self.model_seconds += seconds
-        return made, seconds
+            return made, time.perf_counter() - began
 
     def _writing(self) -> _Writing:
         return _Writing(self.job.dataset)

@@ -67,7 +67,7 @@ def advise(
     memory that are free, if it has one.
     """
     transformer = family.experts[0].transformer
-    tokens = max(sample.tokens for sample in samples)
+    tokens = max(sample.tokens * len(sample.windows) for sample in samples)
     shown = 1 + len(settings.references)
     tokens += shown * tokens // settings.reference_downscale**2
     trained = adapter_size(transformer, settings.adapter.targets or family.targets, settings.adapter.rank)
@@ -79,7 +79,8 @@ def advise(
         epochs=settings.steps * settings.batch_size * settings.accumulate * processes / len(samples),
         trained=trained,
         memory={
-            "base": size_of(transformer, family.lifter.plan.weights) + size_of(family.pipeline.vae),
+            "base": size_of(transformer, family.lifter.plan.weights) // (processes if settings.shard else 1)
+            + size_of(family.pipeline.vae),
             "adapter and optimizer": trained * (4 + 4 + states + (4 if settings.average else 0)),
             "activations": activations(transformer, tokens * settings.batch_size, settings.gradient_checkpointing),
         },

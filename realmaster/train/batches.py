@@ -7,13 +7,11 @@ Knows encoded samples; knows no model.
 from __future__ import annotations
 
 import functools
-import queue
-import threading
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,27 +19,30 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from realmaster.train.flow import frames_apart
 from realmaster.train.settings import Settings
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A window of a pair, encoded: the files of its latents and words, and the window's name in them."""
+    """A window of a pair, or several in a row that are lifted each by itself, encoded: the files of its latents and
+    words, and the windows' names in them."""
 
-    window: str
+    windows: tuple[str, ...]
     target: Path
     shown: tuple[Path, ...]
     words: Path
     shape: tuple[int, ...]
-    """Of the target's latents, `[C, f, h, w]`."""
+    """Of the target's latents, `[C, f, h, w]`, of all its windows."""
     tokens: int
-    """Of the target."""
+    """Of the target, in one window."""
 
     def latents(self) -> list[Tensor]:
         """The target's, then those of what is shown: float32 `[C, f, h, w]` each."""
-        return [_tensors(path, self.window)[self.window] for path in (self.target, *self.shown)]
+        return [
+            torch.cat([_tensors(path, name)[name] for name in self.windows], dim=1)
+            for path in (self.target, *self.shown)
+        ]
 
 
 @functools.lru_cache(maxsize=256)
@@ -70,6 +71,18 @@ class Batch:
     """Noise levels `[B]`."""
     first_known: Tensor
     """bool `[B]`: the first latent frame is given clean."""
+
+    def frame_by_frame(self) -> Batch:
+        """Each frame as a clip of its own: `[B f, ...]`, f = 1."""
+        frames = self.target.shape[2]
+        return Batch(
+            target=frames_apart(self.target),
+            references=tuple(frames_apart(each) for each in self.references),
+            words={name: each.repeat_interleave(frames, 0) for name, each in self.words.items()},
+            noise=frames_apart(self.noise),
+            levels=self.levels.repeat_interleave(frames),
+            first_known=self.first_known.repeat_interleave(frames),
+        )
 
     def to(self, device: torch.device) -> Batch:
         def moved(value: Any) -> Any:
@@ -115,7 +128,7 @@ class Schedule:
 
 
 class Batches:
-    """The batches of one process, from the update `first` on, made ahead by a thread."""
+    """The batches of one process."""
 
     def __init__(
         self,
@@ -160,63 +173,23 @@ class Batches:
         latents = sample.latents()
         first_known, no_words = (torch.rand(2, generator=random) < self._shares(sample)).tolist()
         level = self.settings.noise.draw(1, sample.tokens, self._span, random)
-        noise = torch.randn(latents[0].shape, generator=random)
+        channels, frames, *sides = sample.shape
+        count = len(sample.windows)
+        noise = torch.randn([channels, frames // count, *sides], generator=random).repeat(1, count, 1, 1)
         return latents, noise, level, first_known, _tensors(self._no_words if no_words else sample.words)
 
     def _shares(self, sample: Sample) -> Tensor:
-        more_than_one = sample.shape[1] > 1  # a still that is given leaves nothing to learn
+        more_than_one = sample.shape[1] > len(sample.windows)  # a still that is given leaves nothing to learn
         return torch.tensor([self.settings.first_frame * more_than_one, self.settings.caption_dropout])
 
     def from_update(self, first: int) -> Iterator[Batch]:
         """All batches from an update on, in order, without an end."""
-
-        def endless() -> Iterator[Batch]:
-            update = first
-            while True:
-                for part in range(self.settings.accumulate):
-                    yield self.make(update, part)
-                update += 1
-
-        return ahead(endless())
+        for update in itertools.count(first):
+            for part in range(self.settings.accumulate):
+                yield self.make(update, part)
 
 
 def generator(*numbers: int) -> torch.Generator:
     """One of its own for these numbers."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-def ahead(items: Iterator[T], most: int = 2) -> Iterator[T]:
-    """The same items, made by a thread, up to `most` of them before they are asked for."""
-    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(most)
-    closed = threading.Event()
-
-    def put(item: tuple[bool, Any]) -> None:
-        while not closed.is_set():
-            with suppress(queue.Full):
-                return waiting.put(item, timeout=0.2)
-
-    def work() -> None:
-        try:
-            for item in items:
-                put((True, item))
-                if closed.is_set():
-                    return
-            put((False, None))
-        except BaseException as error:  # raised where the items are asked for
-            put((False, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            good, item = waiting.get()
-            if good:
-                yield item
-            elif item is None:
-                return
-            else:
-                raise item
-    finally:
-        closed.set()
-        thread.join()

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import queue
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import safe_open
@@ -21,9 +24,11 @@ from torch import Tensor
 from capture.files import replacing
 from capture.video import iterate_video
 from realmaster.lift.lifter import Cue, Progress
-from realmaster.train.batches import Sample, ahead
+from realmaster.train.batches import Sample
 from realmaster.train.dataset import Pair, Video
 from realmaster.train.families.family import Family, Role, fingerprint
+
+T = TypeVar("T")
 
 FORMAT = 1
 """Counts up when the same names would mean other content."""
@@ -70,17 +75,21 @@ class LatentsCache:
                 progress(done, len(share))
         return done
 
-    def samples(self, pairs: Sequence[Pair]) -> list[Sample]:
-        """The windows of pairs that are encoded."""
+    def samples(self, pairs: Sequence[Pair], neighbours: int = 1) -> list[Sample]:
+        """The windows of pairs that are encoded, or so many in a row of them, as far as a pair has so many."""
         samples = []
         for pair in pairs:
             target = self._video(pair.target, "target")
             shown = tuple(self._video(pair.shown[cue], "reference") for cue in self._cues)
             with safe_open(target, framework="pt") as file:
-                for start, _ in windows(pair.frames, self._window, self._family.lifter.rules.frame_step):
-                    shape = tuple(file.get_slice(str(start)).get_shape())
-                    words, tokens = self.words(pair.caption), self._family.tokens(shape)
-                    samples.append(Sample(str(start), target, shown, words, shape, tokens))
+                spans = windows(pair.frames, self._window, self._family.lifter.rules.frame_step)
+                names = [str(start) for start, _ in spans]
+                channels, frames, *sides = file.get_slice(names[0]).get_shape()  # the same of all
+                words, tokens = self.words(pair.caption), self._family.tokens([channels, frames, *sides])
+                for place in range(max(1, len(names) - neighbours + 1)):
+                    row = tuple(names[place : place + neighbours])
+                    shape = (channels, frames * len(row), *sides)
+                    samples.append(Sample(row, target, shown, words, shape, tokens))
         return samples
 
     def text(self, caption: str) -> str:
@@ -129,3 +138,39 @@ def windows(frames: int, window: int, step: int) -> list[tuple[int, int]]:
     if whole:
         return [(number * window, window) for number in range(whole)]
     return [(0, (frames - 1) // step * step + 1)]
+
+
+def ahead(items: Iterator[T], most: int = 2) -> Iterator[T]:
+    """The same items, made by a thread, up to `most` of them before they are asked for."""
+    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(most)
+    closed = threading.Event()
+
+    def put(item: tuple[bool, Any]) -> None:
+        while not closed.is_set():
+            with suppress(queue.Full):
+                return waiting.put(item, timeout=0.2)
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((True, item))
+                if closed.is_set():
+                    return
+            put((False, None))
+        except BaseException as error:  # raised where the items are asked for
+            put((False, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            good, item = waiting.get()
+            if good:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    finally:
+        closed.set()
+        thread.join()

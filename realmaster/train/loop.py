@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from realmaster.train.batches import Batch, Batches
+from realmaster.train.batches import Batches
 from realmaster.train.checkpoints import Checkpoints
 from realmaster.train.families.family import Expert, Family
+from realmaster.train.gradients import average_gradients
 from realmaster.train.settings import Settings, TrainError
 
 NAME = "trained"
@@ -68,19 +69,6 @@ class Report:
     """Since the one before."""
 
 
-class InContextLoss(nn.Module):
-    """A transformer's loss as a module: what Accelerate spreads over processes."""
-
-    def __init__(self, family: Family, transformer: nn.Module) -> None:
-        super().__init__()
-        self.transformer = transformer
-        self._family = family
-
-    def forward(self, batch: Batch) -> Tensor:
-        """`[B]`."""
-        return self._family.losses(self.transformer, batch)
-
-
 def train_expert(
     family: Family,
     expert: Expert,
@@ -94,6 +82,9 @@ def train_expert(
 ) -> dict[str, Tensor]:
     """Train one expert's adapter; returns its weights as `output.Weights`.
 
+    Every process holds the adapter whole, and gradients are averaged once an update. The frozen base is whole too, or,
+    with `settings.shard`, spread over the processes.
+
     Goes on from the latest of `checkpoints`. identity: what the run is, kept in every state. told: after every update.
     preview: with (updates, weights) at intervals before the end. Raises `Stopped`, `TrainError`.
     """
@@ -105,10 +96,11 @@ def train_expert(
     if settings.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
 
-    model, optimizer = accelerator.prepare(InContextLoss(family, transformer), optimizer)
     trained = list(weights.values())
-    feed = batches.from_update(done)
-    skips = 0
+    if settings.shard:
+        shard(transformer, trained, accelerator)
+    device, skips = accelerator.device, 0  # Accelerate looks its own up anew each time
+    feed = (batch.to(device) for batch in batches.from_update(done))
 
     def result() -> dict[str, Tensor]:
         kept = average or weights
@@ -121,23 +113,25 @@ def train_expert(
 
     transformer.train()
     try:
-        with contextlib.closing(feed), _asked_to_stop() as stop:  # type: ignore[type-var]
+        batch = next(feed)
+        with _asked_to_stop() as stop:
             while done < settings.steps:
                 started = time.monotonic()
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate(done)
-                torch.manual_seed(_dropout_seed(settings.seed, done, accelerator.process_index))
+                if settings.adapter.dropout:  # nothing else asks for it, and it takes its time
+                    torch.manual_seed(_dropout_seed(settings.seed, done, accelerator.process_index))
 
                 losses, levels = [], []
-                for part in range(settings.accumulate):
-                    batch = next(feed).to(accelerator.device)
-                    last = part == settings.accumulate - 1
-                    with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                        loss = model(batch)
-                        accelerator.backward(loss.mean() / settings.accumulate)
+                for _ in range(settings.accumulate):
+                    with accelerator.autocast():
+                        loss = family.losses(transformer, batch)
+                    (loss.mean() / settings.accumulate).backward()
                     losses.append(loss.detach().float())
                     levels.append(batch.levels)
-                norm = float(accelerator.clip_grad_norm_(trained, settings.optimizer.max_grad_norm))
+                    batch = next(feed)  # made here, as a card still computes; a thread would contend for Python's lock
+                average_gradients(trained)
+                norm = float(nn.utils.clip_grad_norm_(trained, settings.optimizer.max_grad_norm))
 
                 everywhere = accelerator.gather(torch.stack([torch.cat(losses), torch.cat(levels)], dim=1))
                 loss_now = everywhere[:, 0].mean().item()
@@ -170,7 +164,6 @@ def train_expert(
                     transformer.train()
         return result()
     finally:
-        accelerator.free_memory()
         transformer.disable_gradient_checkpointing()
         transformer.eval()
         transformer.delete_adapters(NAME)
@@ -219,6 +212,20 @@ def add_adapter(family: Family, transformer: Any, settings: Settings) -> dict[st
     for weight in weights.values():
         weight.data = weight.data.float()
     return weights
+
+
+def shard(transformer: nn.Module, whole: list[nn.Parameter], accelerator: Accelerator) -> None:
+    """Spread a transformer's frozen blocks over the processes (FSDP2): each keeps its part of every block, and a block
+    is put together while it computes. The parameters `whole` stay as they are. From now on the transformer computes in
+    all processes together."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for blocks in [part for part in transformer.children() if isinstance(part, nn.ModuleList)]:
+        for block in blocks:
+            kept = set(whole) & set(block.parameters())
+            fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=kept)
 
 
 def make_optimizer(weights: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
@@ -304,10 +311,11 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 class Log:
-    """`log.jsonl`: a line of JSON for every update, each update once."""
+    """`log.jsonl`: a line of JSON for every update, each update once. Written at once, to a file that stays open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file: TextIO | None = None
 
     def forget_after(self, expert: str, update: int) -> None:
         """Take out what a run wrote about later updates before it was killed: they are done again."""
@@ -323,5 +331,10 @@ class Log:
 
     def add(self, report: Report) -> None:
         row = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in vars(report).items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        if self._file is None:
+            self._file = self.path.open("a", encoding="utf-8", buffering=1)  # line by line
+        self._file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()

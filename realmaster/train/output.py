@@ -21,7 +21,7 @@ from torch import Tensor
 
 from capture.files import write_atomically
 from realmaster.lift.profiles import Profile
-from realmaster.train.settings import to_toml
+from realmaster.settings import to_toml
 
 PROFILE, CARD = "profile.toml", "README.md"
 Weights = Mapping[str, Tensor]

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import timedelta
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import torch
@@ -32,6 +34,7 @@ from realmaster.lift.lifter import LiftError, Progress
 from realmaster.lift.loading import lifter_of
 from realmaster.lift.memory import count_parameters, give_back
 from realmaster.lift.profiles import Profile, family_of, load_profile
+from realmaster.settings import to_toml
 from realmaster.train.advice import Advice, advise
 from realmaster.train.batches import Batches, Sample
 from realmaster.train.checkpoints import Checkpoints
@@ -40,17 +43,20 @@ from realmaster.train.families.family import Expert, Family
 from realmaster.train.latents import LatentsCache
 from realmaster.train.loop import NOISE_BANDS, Log, Report, probe, train_expert, versions
 from realmaster.train.output import Weights, write_adapter, write_card, write_profile, zero_weights
-from realmaster.train.settings import Settings, TrainError, load_settings, to_toml
+from realmaster.train.settings import Settings, TrainError, load_settings
 from realmaster.train.validation import keep_scores, lift_pairs, lifting_as
 
 RUN, SETTINGS = "run.json", "settings.toml"
 
-FREE = {"steps", "checkpoints", "trackers", "gradient_checkpointing"}
+FREE = {"steps", "checkpoints", "trackers", "gradient_checkpointing", "shard"}
 """Settings that may be others when a training is taken up again: they do not change what an update does. So may those
 of validation, but for the number of clips."""
 
-SPREAD = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
-"""Ways of Accelerate to spread a training over processes: each holds the whole frozen base."""
+SPREAD = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP}
+"""Ways of Accelerate to spread a training over processes."""
+
+TRACK_SECONDS = 1.0
+"""Trackers are told at most so often; `log.jsonl` has every update."""
 
 LONG = timedelta(hours=6)
 """So long processes wait for the first one, which lifts previews alone."""
@@ -107,6 +113,7 @@ class Training:
         self._claim(resume)
         self.family: Family
         self.samples: list[Sample] = []
+        self._track_next = 0.0
 
     def load(self) -> None:
         """Load the model. Raises `LiftError`."""
@@ -119,6 +126,11 @@ class Training:
             )
         step, longest = lifter.rules.frame_step, max(pair.frames for pair in self.dataset.pairs)
         window = min(self.settings.window or profile.window, (longest - 1) // step * step + 1)
+        if window > 1 and self.settings.neighbours > 1:
+            raise TrainError(
+                "neighbours are for models that lift frame by frame, and this one sees more at once: leave them out or "
+                "set window to 1."
+            )
         sides = max(max(pair.target.width, pair.target.height) for pair in self.dataset.pairs)
         captions = {pair.caption for pair in self.dataset.pairs}
         self.profile = profile.model_copy(
@@ -141,6 +153,7 @@ class Training:
             from realmaster.train.families.ltx2 import LTX2Family
 
             self.family = LTX2Family(lifter)
+        self.family.loss = self.settings.loss
         chosen = [expert for expert in self.family.experts if expert.mark in ("", *self.settings.experts)]
         self.experts: list[Expert] = chosen
 
@@ -164,7 +177,7 @@ class Training:
         lifter._encoder = None  # the text encoder has done its work
         give_back(lifter.device)
         self.accelerator.wait_for_everyone()
-        self.samples = self.cache.samples(self.pairs)
+        self.samples = self.cache.samples(self.pairs, self.settings.neighbours)
         return made
 
     def advice(self) -> Advice:
@@ -195,38 +208,39 @@ class Training:
         """
         self._say = say or (lambda text: None)
         self._trackers()
-        log = Log(self.out / "log.jsonl")
         finished: dict[str, Weights] = {}
-        for number, expert in enumerate(self.experts):
-            checkpoints = Checkpoints(self.out / "checkpoints", expert.name, self.settings.checkpoints.keep)
-            before = checkpoints.load()
-            if self.accelerator.is_main_process:
-                log.forget_after(expert.name, before["updates"] if before else 0)
-                self._warn_of_versions(before)
+        leads = self.accelerator.is_main_process
+        with closing(Log(self.out / "log.jsonl")) as log:
+            for number, expert in enumerate(self.experts):
+                checkpoints = Checkpoints(self.out / "checkpoints", expert.name, self.settings.checkpoints.keep)
+                before = checkpoints.load()
+                if leads:
+                    log.forget_after(expert.name, before["updates"] if before else 0)
+                    self._warn_of_versions(before)
 
-            def tell(report: Report, number: int = number) -> None:
-                if self.accelerator.is_main_process:
-                    log.add(report)
-                    if told is not None:
-                        told(report)
-                    self._track(report, number)
+                def tell(report: Report, number: int = number) -> None:
+                    if leads:
+                        log.add(report)
+                        if told is not None:
+                            told(report)
+                        self._track(report, number)
 
-            def preview(updates: int, weights: Weights, expert: Expert = expert) -> None:
-                self._preview(expert, updates, finished | {expert.mark: weights})
+                def preview(updates: int, weights: Weights, expert: Expert = expert) -> None:
+                    self._preview(expert, updates, finished | {expert.mark: weights})
 
-            weights = train_expert(
-                self.family,
-                expert,
-                self._batches(expert),
-                self.settings,
-                self.accelerator,
-                checkpoints,
-                {"dataset": self.dataset.digest},
-                tell,
-                preview,
-            )
-            finished[expert.mark] = weights
-            self._preview(expert, self.settings.steps, finished)
+                weights = train_expert(
+                    self.family,
+                    expert,
+                    self._batches(expert),
+                    self.settings,
+                    self.accelerator,
+                    checkpoints,
+                    {"dataset": self.dataset.digest},
+                    tell,
+                    preview,
+                )
+                finished[expert.mark] = weights
+                self._preview(expert, self.settings.steps, finished)
         self._write(finished, last=True)
         self.accelerator.end_training()
 
@@ -289,9 +303,15 @@ class Training:
             raise TrainError(f"Accelerate cannot be set up so ({error}): see trackers and precision.") from error
         if accelerator.distributed_type not in SPREAD:
             raise TrainError(
-                f"Training runs one whole model a process, not under {accelerator.distributed_type}: "
-                "configure Accelerate for plain data parallelism, and set quantise for small cards."
+                f"Training does not run under {accelerator.distributed_type.value}: configure Accelerate for plain "
+                "data parallelism or for FSDP."
             )
+        if accelerator.distributed_type == DistributedType.FSDP:
+            self.settings = self.settings.model_copy(update={"shard": True})
+        if self.settings.shard and self.settings.quantise:
+            raise TrainError("A quantised base cannot be spread over processes: leave out either shard or quantise.")
+        if accelerator.num_processes == 1:
+            self.settings = self.settings.model_copy(update={"shard": False})
         return accelerator
 
     def _trackers(self) -> None:
@@ -300,6 +320,11 @@ class Training:
         self.accelerator.init_trackers("train", config=flat)
 
     def _track(self, report: Report, number: int) -> None:
+        """Tell the trackers, of updates that are faster than `TRACK_SECONDS` not of all: TensorBoard's writes to disk
+        each time, and waits for it."""
+        if time.monotonic() < self._track_next and report.update != self.settings.steps:
+            return
+        self._track_next = time.monotonic() + TRACK_SECONDS
         mark = f"{report.expert}/" if len(self.experts) > 1 else ""
         values = {"loss": report.loss, "learning_rate": report.learning_rate, "grad_norm": report.grad_norm}
         for band, loss in report.bands.items():
@@ -308,15 +333,20 @@ class Training:
         self.accelerator.log({f"{mark}{name}": value for name, value in values.items()}, step=step)
 
     def _preview(self, expert: Expert, updates: int, weights: dict[str, Weights]) -> None:
-        """The adapter as it stands, and held-out clips lifted with it, by the first process alone."""
-        if self.accelerator.is_main_process:
-            self._write(weights)
-            folder = self.out / "previews" / f"{expert.name}-{updates:06d}"
-            if self.shown and not (folder / "scores.json").exists():
-                self._lift(folder, updates, expert)
+        """The adapter as it stands, and held-out clips lifted with it: by the first process alone, or, where the base
+        is spread over all, by all, of which the first keeps what came of it."""
+        self._write(weights)
+        folder = self.out / "previews" / f"{expert.name}-{updates:06d}"
+        wanted = bool(self.shown) and not (folder / "scores.json").exists()
+        self.accelerator.wait_for_everyone()
+        if wanted and self.accelerator.is_main_process:
+            self._lift(folder, updates)
+        elif wanted and self.settings.shard:
+            with TemporaryDirectory() as nowhere:
+                self._lift(Path(nowhere), updates)
         self.accelerator.wait_for_everyone()
 
-    def _lift(self, folder: Path, updates: int, expert: Expert) -> None:
+    def _lift(self, folder: Path, updates: int) -> None:
         try:
             with lifting_as(self.family.lifter, load_profile(self.out)) as lifter:
                 rows = lift_pairs(lifter, self.shown, self.settings.validation, folder)
@@ -368,7 +398,7 @@ class Training:
         """What an adapter's file says of itself."""
         said = {
             "base_model": self.profile.base if not Path(self.profile.base).is_dir() else Path(self.profile.base).name,
-            "base_class": type(self.family.pipeline).__name__,
+            "family": family_of(self.profile),
             "rank": str(self.settings.adapter.rank),
             "recipe": json.dumps(self.settings.model_dump(mode="json")),
             "dataset_sha256": self.dataset.digest,
@@ -408,6 +438,7 @@ def training_profile(profile: Profile, settings: Settings) -> Profile:
         "trigger": settings.trigger,
         "max_side": settings.max_side or profile.max_side,
         "quantise": settings.quantise or profile.quantise,
+        "gguf": None,
         # What speeds lifting up need not have a backward pass.
         "attention": None,
         "compile": False,

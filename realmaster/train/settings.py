@@ -7,18 +7,18 @@ has a file of its profile's name in `recipes/`; a user's file goes over that, th
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from capture.errors import UserError
 from realmaster.lift.lifter import Cue
 from realmaster.lift.profiles import Quantisation
+from realmaster.settings import Part, read_settings
 from realmaster.train.flow import NoiseLevels
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -28,11 +28,7 @@ class TrainError(UserError):
     """A training that cannot be done, in one sentence."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AdapterSettings(_Part):
+class AdapterSettings(Part):
     rank: int = Field(32, ge=1, le=1024)
     alpha: float | None = Field(None, gt=0.0, description="by default the rank")
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
@@ -44,7 +40,17 @@ class AdapterSettings(_Part):
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
 
-class OptimizerSettings(_Part):
+class LossSettings(Part):
+    pictures: bool = Field(
+        False,
+        description="judge decoded pictures, by absolute error, SSIM, the strength of detail and the change between "
+        "frames, rather than the velocity; for models whose decoder is cheap and few-step sampling",
+    )
+    seams: bool = Field(False, description="judge the borders of the codec's patches in pictures too")
+    latents: float = Field(0.02, ge=0.0, description="share of the latents' absolute error beside that of pictures")
+
+
+class OptimizerSettings(Part):
     name: Literal["adamw", "adamw8bit"] = Field("adamw", description="8 bits save 6 bytes a parameter")
     learning_rate: float = Field(2e-4, gt=0.0, le=1.0)
     schedule: Literal["linear", "constant", "cosine"] = Field("linear", description="falls to a tenth, not, to a 30th")
@@ -54,12 +60,12 @@ class OptimizerSettings(_Part):
     max_grad_norm: float = Field(1.0, gt=0.0, description="longer gradients are shortened to this")
 
 
-class CheckpointSettings(_Part):
+class CheckpointSettings(Part):
     every: int = Field(250, ge=1, description="steps")
     keep: int = Field(3, ge=1, description="older ones are deleted")
 
 
-class ValidationSettings(_Part):
+class ValidationSettings(Part):
     every: int = Field(500, ge=0, description="steps between liftings of held-out clips; 0: none")
     clips: int = Field(2, ge=0, description="pairs that are held out of training")
     frames: int | None = Field(None, ge=1, description="first so many frames of each; by default all")
@@ -67,7 +73,7 @@ class ValidationSettings(_Part):
     seed: int = Field(0, ge=0)
 
 
-class Settings(_Part):
+class Settings(Part):
     """All of it. Fields that begin a table in TOML are the parts above."""
 
     steps: int = Field(3000, ge=1, description="updates, of each expert where a model has two")
@@ -79,6 +85,12 @@ class Settings(_Part):
     references: tuple[Cue, ...] = Field((), description="further cues beside that one")
     reference_downscale: int = Field(1, ge=1, le=8, description="a reference is so many times smaller than its target")
     window: int | None = Field(None, ge=1, description="frames of a clip; by default the profile's window")
+    neighbours: int = Field(
+        1,
+        ge=1,
+        description="frames in a row that are judged together, each lifted by itself from the same noise; for models "
+        "whose window is one frame",
+    )
     max_side: int | None = Field(
         None, ge=64, description="larger pictures are trained smaller; by default the profile's"
     )
@@ -96,6 +108,7 @@ class Settings(_Part):
         "auto", description="of the arithmetic; auto: fp32 on processors"
     )
     quantise: Quantisation | None = Field(None, description="keep the frozen weights in fewer bits, for small cards")
+    shard: bool = Field(False, description="spread the frozen base over the processes; accelerate's --use_fsdp sets it")
     gradient_checkpointing: bool = Field(True, description="layers are computed twice, and need far less memory")
     average: float = Field(
         0.0, ge=0.0, lt=1.0, description="decay of the weights' running average; 0: the last weights"
@@ -104,6 +117,7 @@ class Settings(_Part):
 
     adapter: AdapterSettings = AdapterSettings()
     noise: NoiseLevels = NoiseLevels()
+    loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -135,52 +149,8 @@ def load_settings(
 ) -> Settings:
     """The defaults; over them the recipe of that name if one ships, `under`, the TOML file at `path`, and `overrides`
     (both nested, as in TOML). Raises `TrainError`."""
-    values: dict[str, Any] = dict(under or {})
+    values: Mapping[str, Any] = under or {}
     shipped = {path.stem: path for path in RECIPES.glob("*.toml")}
     if recipe in shipped:
         values = tomllib.loads(shipped[recipe].read_text(encoding="utf-8"))
-    where = "the command line's settings"
-    if path is not None:
-        where = f"the settings {path}"
-        try:
-            values = merged(values, tomllib.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise TrainError(f"The settings {path} cannot be read ({error.strerror}): name a TOML file.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise TrainError(f"The settings {path} are not valid TOML: {error}.") from error
-    values = merged(values, overrides or {})
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "cue and references"
-        raise TrainError(f"Among {where}, {place} is wrong: {first['msg']}.") from error
-
-
-def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with those of `changes` in their place, table by table."""
-    result = dict(values)
-    for name, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)
-        result[name] = merged(result[name], value) if both else value
-    return result
-
-
-def to_toml(values: Mapping[str, Any], table: str = "") -> str:
-    """Plain values as TOML: scalars, lists of them and tables; None is left out."""
-    lines = [f"{key} = {_scalar(value)}" for key, value in values.items() if not isinstance(value, Mapping | None)]
-    text = "".join(line + "\n" for line in lines)
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            name = f"{table}{key}"
-            text += f"\n[{name}]\n{to_toml(value, name + '.')}"
-    return text
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_scalar(item) for item in value) + "]"
-    if isinstance(value, str):
-        # JSON escapes only what TOML escapes too, but leaves out DEL.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return json.dumps(value)
+    return read_settings(Settings, values, path, overrides, TrainError)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from capture.files import write_atomically
 from capture.frame import Channel, Descriptor, Frame
 from capture.video import iterate_video, write_video
 from realmaster.lift.adapters import NAME as LIFTED_BY
+from realmaster.lift.adapters import fused
 from realmaster.lift.lifter import Progress
 from realmaster.lift.pipeline_lifter import PipelineLifter
 from realmaster.lift.profiles import Profile
@@ -46,7 +47,9 @@ def lifting_as(lifter: PipelineLifter, profile: Profile) -> Iterator[PipelineLif
         lifter.adapt(profile)
         for transformer in transformers:
             transformer.eval()
-        yield lifter
+        # As in a lifter that loads it. (A base that is spread over processes cannot take it in: all but the rounding.)
+        with fused(lifter.pipeline) if lifter.may_fuse else nullcontext():
+            yield lifter
     finally:
         for transformer, mode in zip(transformers, modes, strict=True):
             adapters = getattr(transformer, "peft_config", {})
@@ -92,7 +95,7 @@ def lift_pair(lifter: PipelineLifter, pair: Pair, settings: ValidationSettings) 
             references=window.references,
         )
 
-    yield from lift_windows(lifter.rules, shown, lift, total=total)
+    yield from lift_windows(lifter.rules, shown, [lift], total=total)
 
 
 def _lift_pair(lifter: PipelineLifter, pair: Pair, settings: ValidationSettings, folder: Path) -> dict[str, Any]:

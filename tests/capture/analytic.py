@@ -16,11 +16,7 @@ from capture.camera import Axes, Camera, Conventions
 
 GROUND = 1.6  # metres below the world origin: world y, which points down
 CENTRE, RADIUS = np.array([0.4, 0.1, 5.0]), 1.3
-ALL_AXES = [
-    Axes(sx + x, sy + y, sz + z)
-    for x, y, z in permutations("xyz")
-    for sx, sy, sz in product("+-", repeat=3)
-]
+ALL_AXES = [Axes(sx + x, sy + y, sz + z) for x, y, z in permutations("xyz") for sx, sy, sz in product("+-", repeat=3)]
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:

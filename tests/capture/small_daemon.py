@@ -50,7 +50,7 @@ class SmallDaemon:
     def say(self, message: wire.Message) -> None:
         self._to_say.append(message)
 
-    def wait_for(self, kind: type, count: int = 1, timeout: float = 30.0) -> list:
+    def wait_for(self, kind: type, count: int = 1, timeout: float = 60.0) -> list:
         deadline = time.monotonic() + timeout
         while len(self.of(kind)) < count:
             assert time.monotonic() < deadline, f"only {self.of(kind)} of {kind.__name__}"

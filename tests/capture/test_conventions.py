@@ -185,9 +185,7 @@ def test_normals_reach_camera_space(space, encoding, dtype, degrees, world, came
     conventions = Conventions(world, camera_axes, 0.01)
     camera = engine_camera(scene, conventions, rows)
     sky = np.isinf(scene.depth)
-    vectors = (
-        to_engine(scene.normal, camera_axes) if space == "camera" else to_engine(scene.normal_world, world)
-    )
+    vectors = to_engine(scene.normal, camera_axes) if space == "camera" else to_engine(scene.normal_world, world)
     if encoding == "octahedral":
         vectors = octahedral(np.where(sky[..., None], (0, 0, 1), vectors))
     if dtype.startswith("u"):

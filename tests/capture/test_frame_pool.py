@@ -27,9 +27,22 @@ def test_a_copy_is_exact_and_its_own() -> None:
     assert copy.parts[1].array.dtype == np.float32 and copy.parts[1].array.ctypes.data % 4 == 0
 
 
+def test_reserved_memory_is_what_copies_take() -> None:
+    pool, sent = FramePool(3), message(7, (400, 600))
+    pool.reserve([part.array.nbytes for part in sent.parts])
+    places = {memory.ctypes.data for memory in pool._free}
+    copies = [pool.copy(sent) for _ in range(3)]
+    assert len(places) == 3 and {copy.parts[0].array.ctypes.data for copy in copies} == places
+    large = FramePool(3)
+    large.reserve([100 * 2**20])
+    assert len(large._free) == 2
+
+
 def test_arrays_of_any_layout_and_byte_order() -> None:
     pixels = np.arange(24, dtype=">u2").reshape(4, 6)
-    for array in (pixels, pixels[::-1], pixels.T, pixels[:, ::2]):
+    large = np.random.default_rng(0).integers(0, 65536, (1500, 1601)).astype(">u2")  # copied in several steps
+    wide = large.reshape(1, -1)
+    for array in (pixels, pixels[::-1], pixels.T, pixels[:, ::2], large, large[::-1, 3:], large.T, wide, wide.T):
         copy = FramePool(1).copy(wire.FrameMessage(0, 0.0, None, (wire.Part("x", 0, array),))).parts[0].array
         np.testing.assert_array_equal(copy, array)
         assert copy.flags.c_contiguous and copy.dtype.newbyteorder("=") == np.uint16 and copy.dtype.str == "<u2"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import engine_bridges
-from capture import connection, wire
+from capture import connection, reduction, wire
 from capture.camera import BLENDER_WORLD, OPENCV, OPENGL, PANDA3D, UNITY, UNREAL, Axes, Camera
 from capture.errors import ProtocolError
 from capture.frame import DEPTH_KINDS, DTYPES, FLAGS, PROJECTIONS, Descriptor, Entity
@@ -85,12 +85,15 @@ def test_part_table():
     assert names("part field") == list({name: None for part in parts for name in part})
 
 
-def test_optional_fields_of_frames_are_those_of_shared_memory():
+def test_optional_fields_of_frames_are_those_of_shared_memory_and_of_slow_links():
     assert {row[0] for row in rows("field", "\n### frame\n") if "optional" in row[1]} == {"slot"}
-    assert {row[0] for row in rows("part field") if "optional" in row[1]} == {"offset"}
+    assert {row[0] for row in rows("part field") if "optional" in row[1]} == {"offset", "codec"}
+    assert {row[0] for row in rows("field", "\n### welcome\n") if "optional" in row[1]} == {"reduction"}
+    assert names("capability") == list(reduction.CAPABILITIES)
+    assert f"`shrink` n, 1 to {reduction.MOST_SHRINK}" in TEXT
     for header in headers("frame"):
         assert all(("slot" in header) == ("offset" in part) for part in header["parts"])
-    assert f"`\"{wire.SHARED_MEMORY}\"`" in TEXT and f"multiple of {wire.ALIGNMENT}" in TEXT
+    assert f'`"{wire.SHARED_MEMORY}"`' in TEXT and f"multiple of {wire.ALIGNMENT}" in TEXT
 
 
 def test_what_the_tables_call_optional_is_optional():

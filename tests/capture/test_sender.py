@@ -27,6 +27,7 @@ from capture.connection import (
 )
 from capture.errors import FrameError, SenderError, UserError
 from capture.frame import Descriptor
+from capture.reduction import CAPABILITIES
 from capture.sender import FrameSender
 
 from .small_daemon import TOKEN, SmallDaemon
@@ -98,7 +99,7 @@ def test_live_drops_without_credit_never_blocks_and_says_how_many():
     with SmallDaemon(credit=2, give_back=False) as daemon, connect(daemon) as s:
         start = time.monotonic()
         sent = [s.send(None, arrays(), time=i) for i in range(6)]
-        assert time.monotonic() - start < 0.2
+        assert time.monotonic() - start < sender_module.STALL_SECONDS / 10
         assert sent == [True, True, False, False, False, False]
         daemon.say(wire.Credit(1, None))
         until(lambda: s.connected and s.credit == 1)
@@ -162,7 +163,7 @@ def test_events_and_controls():
     with SmallDaemon() as daemon, connect(daemon, capabilities=("pause",)) as s:
         assert s.event("marker", time=2.5, label="here")
         assert daemon.wait_for(wire.Event) == [wire.Event("marker", 2.5, {"label": "here"})]
-        assert daemon.of(wire.Hello)[0].capabilities == ("pause", wire.SHARED_MEMORY)
+        assert daemon.of(wire.Hello)[0].capabilities == ("pause", wire.SHARED_MEMORY, *CAPABILITIES)
         daemon.say(wire.Control("pause", {"on": True}))
         got: list[wire.Control] = []
         until(lambda: got.extend(s.controls()) or got)
@@ -190,7 +191,7 @@ def test_no_daemon():
     start = time.monotonic()
     with pytest.raises(SenderError, match="No daemon answers at tcp://127.0.0.1.*realmaster daemon"):
         FrameSender(f"tcp://127.0.0.1:{free_port()}", engine="t", channels=CHANNELS, token="t", connect_timeout=0.3)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 9  # not the ten seconds that it waits by default
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_something_else_listens():
     router = context.socket(zmq.ROUTER)
     port = router.bind_to_random_port("tcp://127.0.0.1")
     with pytest.raises(SenderError, match="does not answer as a realmaster daemon"):
-        FrameSender(f"tcp://127.0.0.1:{port}", engine="t", channels=CHANNELS, token="t", connect_timeout=0.3)
+        FrameSender(f"tcp://127.0.0.1:{port}", engine="t", channels=CHANNELS, token="t", connect_timeout=3)
     context.destroy(linger=0)
 
 
@@ -231,27 +232,27 @@ def test_the_token_comes_from_the_connection_file_and_endpoint_from_the_environm
         with FrameSender(engine="t", channels=CHANNELS) as s:
             assert s.send(None, arrays(), time=0)
         path.unlink()
+        monkeypatch.setattr(sender_module, "_TOKEN_SECONDS", 0.3)
         with pytest.raises(SenderError, match="connection file"):
-            FrameSender(engine="t", channels=CHANNELS, connect_timeout=0.5)
+            FrameSender(engine="t", channels=CHANNELS, connect_timeout=60)
         monkeypatch.setenv("REALMASTER_TOKEN", TOKEN)
         FrameSender(engine="t", channels=CHANNELS).close()
 
 
-def test_a_connection_file_that_is_still_the_old_one_is_read_again():
+def test_a_connection_file_that_is_still_the_old_one_is_read_again(monkeypatch):
+    monkeypatch.setattr(sender_module, "_TOKEN_SECONDS", 60)
     with SmallDaemon() as daemon:
         write_connection(Connection(daemon.endpoint, "token of the daemon before", 1, ""))
         timer = threading.Timer(0.4, write_connection, [Connection(daemon.endpoint, TOKEN, 2, "")])
         timer.start()
-        with FrameSender(daemon.endpoint, engine="t", channels=CHANNELS) as s:
+        with FrameSender(daemon.endpoint, engine="t", channels=CHANNELS, connect_timeout=60) as s:
             assert s.connected
         timer.join()
 
 
 def test_live_starts_without_a_daemon_and_finds_it_later():
     port = free_port()
-    with FrameSender(
-        f"tcp://127.0.0.1:{port}", engine="t", channels=CHANNELS, token=TOKEN, connect_timeout=0
-    ) as s:
+    with FrameSender(f"tcp://127.0.0.1:{port}", engine="t", channels=CHANNELS, token=TOKEN, connect_timeout=0) as s:
         assert not s.send(None, arrays(), time=0) and not s.event("marker")
         with SmallDaemon(port) as daemon:
             until(lambda: s.connected)
@@ -333,14 +334,13 @@ def test_frames_meant_for_a_daemon_that_died_do_not_reach_the_next():
 
 def test_lossless_fails_when_the_daemon_stays_away():
     with SmallDaemon() as daemon:
-        s = connect(daemon, mode="lossless", connect_timeout=0.5)
+        s = connect(daemon, mode="lossless")
         s.send(None, arrays(), time=0)
         daemon.wait_for(wire.FrameMessage)
-    start = time.monotonic()
+    s._connect_timeout = 0.5  # from now on: the first connection may have taken its time
     with pytest.raises(SenderError, match="No daemon answers"):
         for i in range(1, 9):
             s.send(None, arrays(), time=i)
-    assert time.monotonic() - start < 30
     s.close()
 
 
@@ -380,7 +380,7 @@ def test_close_is_bounded_idempotent_and_final():
         start = time.monotonic()
         s.close(timeout=0.3)
         s.close()
-        assert 0.25 < time.monotonic() - start < 2 and s.goodbye is None
+        assert 0.25 < time.monotonic() - start < sender_module.GOODBYE_SECONDS - 1 and s.goodbye is None
         with pytest.raises(SenderError, match="closed"):
             s.send(None, arrays(), time=0)
 
@@ -405,10 +405,10 @@ def test_interrupting_a_waiting_sender_says_bye():
     )
     with SmallDaemon(credit=1, give_back=False) as daemon:
         process = subprocess.Popen([sys.executable, "-c", code, daemon.endpoint, TOKEN], stderr=subprocess.PIPE)
-        daemon.wait_for(wire.FrameMessage, timeout=20)
+        daemon.wait_for(wire.FrameMessage, timeout=60)
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
         assert b"KeyboardInterrupt" in errors
         daemon.wait_for(wire.Bye)
 

@@ -25,6 +25,7 @@ from capture.take import (
     take_path,
     verify,
 )
+from capture.take_folder import VERSION
 
 from .recordings import HEIGHT, WIDTH, assert_same, descriptors, make_frame, record_take, start_take
 
@@ -100,6 +101,20 @@ def test_colour_alone_decodes_nothing_else(tmp_path: Path) -> None:
     frame = Take(record_take(tmp_path / "t", 1))[0]
     frame.color  # noqa: B018
     assert "data" in vars(frame.channels["color"]) and "data" not in vars(frame.channels["depth"])
+
+
+def test_a_loaded_frame_is_decoded_whole(tmp_path: Path) -> None:
+    take = Take(record_take(tmp_path / "t", 3))
+    frame = take.load(-1)
+    assert all("data" in vars(channel) for channel in frame.channels.values())
+    assert_same(frame, make_frame(2))
+    with pytest.raises(IndexError, match="3 frames"):
+        take.load(3)
+    data = bytearray((tmp_path / "t" / "frames-000.rmk").read_bytes())
+    data[take._frames[1].end - 110] ^= 0xFF  # in the last channel
+    (tmp_path / "t" / "frames-000.rmk").write_bytes(data)
+    with pytest.raises(TakeDamagedError, match="frame 1, channel instance"):
+        Take(tmp_path / "t").load(1)
 
 
 def test_a_take_of_no_frames(tmp_path: Path) -> None:
@@ -211,7 +226,7 @@ def test_codecs_can_be_chosen(tmp_path: Path) -> None:
     record_take(tmp_path / "t", 2, settings=WriterSettings(codecs={"color": "raw"}))
     take = Take(tmp_path / "t")
     assert_same(take[1], make_frame(1))
-    assert [channel["codec"] for channel in take.manifest["channels"]] == ["raw", "depth", "ffvhuff", "zstd"]
+    assert [channel["codec"] for channel in take.manifest["channels"]] == ["raw", "depth", "avi", "zstd"]
     with pytest.raises(TakeError, match="'gif' is unknown"):
         start_take(tmp_path / "u", settings=WriterSettings(codecs={"color": "gif"}))
 
@@ -346,9 +361,9 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_with_a_sentence(tmp_path: Path) -> None:
     path = record_take(tmp_path / "t", 1)
     manifest = json.loads((path / "take.json").read_text())
-    (path / "take.json").write_text(json.dumps(manifest | {"version": 3}))
+    (path / "take.json").write_text(json.dumps(manifest | {"version": VERSION + 1}))
     for use in (Take, verify, repair):
-        with pytest.raises(TakeError, match="version 3, but this realmaster reads up to 2"):
+        with pytest.raises(TakeError, match=f"version {VERSION + 1}, but this realmaster reads up to {VERSION}"):
             use(path)
 
 

@@ -59,9 +59,7 @@ def test_trim_repeats_every_bit(tmp_path: Path) -> None:
     assert {entry["name"]: entry["codec"] for entry in part.manifest["channels"]}["depth"] == "zstd"
     assert part.manifest["id"] != take.manifest["id"] and part.manifest["dropped"] == 3
     assert part.manifest["metadata"]["session"] == "s1"
-    assert part.manifest["metadata"][MADE_FROM] == [
-        {"take": "drive", "id": take.manifest["id"], "first": 4, "end": 9}
-    ]
+    assert part.manifest["metadata"][MADE_FROM] == [{"take": "drive", "id": take.manifest["id"], "first": 4, "end": 9}]
 
 
 def test_events_come_along_with_their_frames(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from capture import append_file
 from capture.errors import TakeDamagedError, TakeError, TakeNotFoundError
-from capture.take import Take, WriterSettings, repair, verify
+from capture.records import PADDING
+from capture.take import Take, TakeWriter, WriterSettings, repair, verify
 
 from .recordings import assert_same, make_frame, record_take, start_take
 
@@ -116,12 +118,13 @@ def test_an_open_take_cut_at_any_byte(tmp_path: Path) -> None:
         report = verify(path)
         assert (report.good, report.problems) == (readable, [])
         unfinished = [note for note in report.notes if f"of frame {readable}, which was never committed" in note]
-        assert len(unfinished) == (len(whole[:cut]) != (ends[readable - 1] if readable else first))
+        torn = cut < first or any(whole[ends[readable - 1] if readable else first : cut])  # zeros stand for nothing
+        assert len(unfinished) == torn
         assert repair(path, preview=False).frames == readable
         assert_good(path, list(range(readable)))
         assert verify(path).ok and not repair(path, preview=False).changed
         kept = b"".join(file.read_bytes() for file in sorted(path.glob("frames-000.rmk*")))
-        assert kept == whole[:cut]  # nothing was thrown away
+        assert kept == whole[: min(cut, ends[-1])]  # nothing was thrown away
     writer.close()
 
 
@@ -415,14 +418,21 @@ def test_an_interrupt_in_the_middle_of_a_frame(tmp_path: Path, monkeypatch: pyte
     writer = start_take(tmp_path / "t")
     writer.append(make_frame(0))
 
-    def interrupted(fd: int, parts: list) -> None:
-        os.write(fd, b"".join(parts)[:5000])
+    write = append_file._write_at
+
+    def interrupted(fd: int, data: memoryview, at: int) -> int:
+        write(fd, data[:PADDING], at)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("capture.take_writer._write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            writer.append(make_frame(1))
+    def late(writer: TakeWriter) -> None:
+        raise KeyboardInterrupt
+
+    for place, interrupt in (("append_file._write_at", interrupted), ("take.TakeWriter._sync_sometimes", late)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"capture.{place}", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                writer.append(make_frame(1))
+        assert verify(tmp_path / "t").good == 1
     writer.append(make_frame(1))
     writer.close()
     assert verify(tmp_path / "t").ok

@@ -39,7 +39,7 @@ def test_it_is_read_and_verified_as_it_is(old: Path) -> None:
     before = {path.name: path.read_bytes() for path in old.iterdir()}
     assert_as_recorded(old)
     report = verify(old)
-    assert report.ok and report.notes == []
+    assert report.ok and all("is kept to" in note for note in report.notes)
     assert {path.name: path.read_bytes() for path in old.iterdir()} == before
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +52,27 @@ def engine(endpoint: str, *, game: str = "", mode: str = "lossless", **options: 
     return FrameSender(endpoint, engine="test", game=game, channels=CHANNELS, mode=mode, **options)
 
 
+@contextmanager
+def playing(endpoint: str, every: float = 0.05, **options: Any) -> Iterator[None]:
+    """A live engine that sends a frame `every` so many seconds, on a thread of its own."""
+    stop = threading.Event()
+
+    def drive() -> None:
+        with engine(endpoint, mode="live", **options) as sender:
+            serial = 0
+            while not stop.wait(every):
+                send(sender, 1, first=serial)
+                serial += 1
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        driver.join(60)
+
+
 class Peer:
     """A DEALER that sends whatever it is told, in and out of order; a context manager."""
 
@@ -85,7 +108,7 @@ class Peer:
     def say_parts(self, parts: list[Any]) -> None:
         self.socket.send_multipart(parts)
 
-    def hear(self, timeout: float = 30.0) -> wire.Message:
+    def hear(self, timeout: float = 60.0) -> wire.Message:
         """The next message from the daemon; credits of nothing, which only ask whether we live, are left out."""
         deadline = time.monotonic() + timeout
         while True:
@@ -122,10 +145,23 @@ class Peer:
         self.close()
 
 
-def until(condition: Callable[[], Any], timeout: float = 30.0, what: str = "it") -> Any:
-    """Wait until the condition holds and return its value."""
+def until(condition: Callable[[], Any], timeout: float = 90.0, what: str = "it") -> Any:
+    """Wait until the condition holds and return its value. It is there at once on a free machine: the patience is for a
+    busy one, and costs nothing where the condition comes to hold."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
         time.sleep(0.02)
     return value
+
+
+def settled(look: Callable[[], Any], still: float = 0.5, timeout: float = 90.0) -> Any:
+    """Wait until what it shows has been the same for `still` seconds, and return that: what was under way has come."""
+    deadline = time.monotonic() + timeout
+    seen, since = look(), time.monotonic()
+    while time.monotonic() - since < still:
+        assert time.monotonic() < deadline, f"it never stood still for {still} s within {timeout} s"
+        time.sleep(0.02)
+        if (now := look()) != seen:
+            seen, since = now, time.monotonic()
+    return seen

@@ -24,7 +24,7 @@ def test_elsewhere(host: str) -> None:
 def test_http_elsewhere_needs_a_token_and_says_where_to_put_it() -> None:
     assert split_http("127.0.0.1:0", None) == ("127.0.0.1", 0)
     assert split_http("[::1]:8765", None) == ("::1", 8765)
-    assert split_http("0.0.0.0:8765", "secret") == ("0.0.0.0", 8765)
+    assert split_http("0.0.0.0:8765", "a secret that is long") == ("0.0.0.0", 8765)
     with pytest.raises(UserError, match="REALMASTER_HTTP_TOKEN"):
         split_http("0.0.0.0:8765", None)
     for address in ("8765", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"):

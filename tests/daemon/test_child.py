@@ -38,7 +38,7 @@ def test_an_orderly_end_is_told_as_one_whoever_waits_for_it(caplog: pytest.LogCa
 
         watcher = threading.Thread(target=ask)
         watcher.start()
-        child.stop(10)
+        child.stop(60)
         over.set()
         watcher.join(60)
         assert ends == [0] and not child.alive

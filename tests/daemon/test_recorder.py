@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from capture.camera import Conventions
 from capture.codecs import EXACT
 from capture.frame import Channel, Frame
 from capture.take import Take, TakeWriter
-from daemon.encoding import Encoding
+from daemon.encoding import Encoders, Encoding
 from daemon.recorder import Recorder, TakeReport
 
 from .engines import CAMERA, CHANNELS, arrays, assert_exact
@@ -29,7 +28,7 @@ def frame(serial: int) -> Frame:
 class Recording:
     """A recorder and what it reported."""
 
-    def __init__(self, path: Path, encoders: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, encoders: Encoders) -> None:
         self.done: list[tuple[int, bool]] = []
         self.reports: list[TakeReport] = []
         writer = TakeWriter(path, conventions=Conventions(), descriptors=CHANNELS, engine="test", preview=False)
@@ -52,12 +51,12 @@ class Recording:
 
 
 @pytest.fixture
-def encoders() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(3) as pool:
+def encoders() -> Iterator[Encoders]:
+    with Encoders(threads=3) as pool:
         yield pool
 
 
-def test_commits_in_order_and_bit_exact(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+def test_commits_in_order_and_bit_exact(tmp_path: Path, encoders: Encoders) -> None:
     recording = Recording(tmp_path / "take", encoders)
     for serial in range(40):
         assert recording.put(frame(serial))
@@ -71,7 +70,7 @@ def test_commits_in_order_and_bit_exact(tmp_path: Path, encoders: ThreadPoolExec
         assert_exact(recorded)
 
 
-def test_a_reported_frame_is_readable_at_once(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+def test_a_reported_frame_is_readable_at_once(tmp_path: Path, encoders: Encoders) -> None:
     recording = Recording(tmp_path / "take", encoders)
     seen: list[int] = []
     ready = threading.Event()
@@ -87,7 +86,7 @@ def test_a_reported_frame_is_readable_at_once(tmp_path: Path, encoders: ThreadPo
     assert seen == [1]
 
 
-def test_events_stand_in_their_place(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+def test_events_stand_in_their_place(tmp_path: Path, encoders: Encoders) -> None:
     recording = Recording(tmp_path / "take", encoders)
     recording.put(frame(0))
     recording.recorder.event("marker", 0.01, {"name": "boss", "time": "noon", "self": 1})
@@ -100,7 +99,7 @@ def test_events_stand_in_their_place(tmp_path: Path, encoders: ThreadPoolExecuto
 
 def test_a_frame_takes_less_once_it_is_compressed(tmp_path: Path) -> None:
     gate = threading.Event()
-    with ThreadPoolExecutor(1) as blocked:
+    with Encoders(threads=1) as blocked:
         blocked.submit(gate.wait, 60)
         recording = Recording(tmp_path / "take", blocked)
         assert recording.recorder.bytes == 0
@@ -112,7 +111,7 @@ def test_a_frame_takes_less_once_it_is_compressed(tmp_path: Path) -> None:
     assert recording.recorder.bytes == 0
 
 
-def test_takes_nothing_after_the_end(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+def test_takes_nothing_after_the_end(tmp_path: Path, encoders: Encoders) -> None:
     recording = Recording(tmp_path / "take", encoders)
     assert recording.put(frame(0))
     assert recording.finish().frames == 1
@@ -120,7 +119,7 @@ def test_takes_nothing_after_the_end(tmp_path: Path, encoders: ThreadPoolExecuto
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit, which Windows has not")
-def test_a_full_disk_ends_the_take_with_all_frames_readable(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+def test_a_full_disk_ends_the_take_with_all_frames_readable(tmp_path: Path, encoders: Encoders) -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

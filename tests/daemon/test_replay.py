@@ -86,6 +86,18 @@ def test_some_of_the_last_seconds(running: Running) -> None:
     assert [frame.serial for frame in Take(running.takes / name)] == list(range(36, 49))
 
 
+def test_a_replay_tells_of_the_frames_that_it_lacks(running: Running) -> None:
+    """Those, and not what is dropped while it is saved or was before."""
+    with engine(running.ingest.endpoint) as sender:
+        for first in (10, 30, 37):
+            send(sender, 12 if first == 10 else 6, first=first)
+        until(lambda: running.session["frames"] == 24, 60)
+        (name,) = running.ingest.command("replay_save", seconds=0.6).result(60)
+        running.closed(name)
+    assert [frame.serial for frame in Take(running.takes / name)] == [*range(30, 36), *range(37, 43)]
+    assert [e["dropped"] for e in running.events if e["event"] == "take_closed"] == [1]
+
+
 def test_replays_beside_a_recording_lose_nothing(running: Running) -> None:
     """Recording goes on while the ring is saved, twice; each frame is compressed once for all of them."""
     with engine(running.ingest.endpoint) as sender:

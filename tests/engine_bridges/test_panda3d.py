@@ -648,9 +648,9 @@ def test_live_without_a_daemon_starts_at_once_and_sends_when_there_is_one(stage:
     started = time.monotonic()
     for _ in range(5):
         stage.base.taskMgr.step()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9  # not the ten seconds that others wait for a daemon
     assert (capture.stats.sent, capture.stats.dropped) == (0, 5)
     stage.receivers.append(Receiver(port=free))
-    while capture.stats.sent == 0 and time.monotonic() - started < 30:
+    while capture.stats.sent == 0 and time.monotonic() - started < 60:
         stage.base.taskMgr.step()
     assert capture.stats.sent == 1

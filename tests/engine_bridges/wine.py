@@ -19,8 +19,10 @@ import engine_bridges
 TOOLCHAIN = Path(engine_bridges.__file__).parent / "gtav" / "mingw-w64.cmake"
 _COMPILER = "x86_64-w64-mingw32-g++-posix"
 _PLACES = ("/usr/bin/wine64", "/usr/lib/wine/wine64", "/opt/wine-stable/bin/wine64")
-_BUILD_SECONDS = 900
-_PREFIX_SECONDS = 240
+_PREFIX = platformdirs.user_cache_path("realmaster", appauthor=False) / "tests" / "wine"
+"""Found before a test has a home of its own: making one takes Wine half a minute."""
+_BUILD_SECONDS = 3600
+_PREFIX_SECONDS = 900
 
 
 def needs_mingw() -> None:
@@ -54,13 +56,12 @@ def wine() -> Path:
 
 def environment() -> dict[str, str]:
     """What a program under Wine needs besides: a prefix that is made once and kept, and no chatter."""
-    prefix = platformdirs.user_cache_path("realmaster", appauthor=False) / "tests" / "wine"
-    variables = {"WINEPREFIX": str(prefix), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
-    if not (prefix / "made").exists():
-        prefix.mkdir(parents=True, exist_ok=True)
+    variables = {"WINEPREFIX": str(_PREFIX), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+    if not (_PREFIX / "made").exists():
+        _PREFIX.mkdir(parents=True, exist_ok=True)
         subprocess.run([wine(), "wineboot", "-i"], env={**os.environ, **variables, "DISPLAY": ""}, check=True,
                        capture_output=True, timeout=_PREFIX_SECONDS)  # fmt: skip
-        (prefix / "made").touch()
+        (_PREFIX / "made").touch()
     return variables
 
 

@@ -96,9 +96,7 @@ def test_bridge_without_a_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert out.exists()
 
 
-def test_live_session_of_a_running_daemon(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_live_session_of_a_running_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = DaemonConfig(takes=tmp_path / "takes", listen="tcp://127.0.0.1:*", http="127.0.0.1:0")
     with Service(config) as service:
         # The daemon of the default endpoint is asked; this one has taken a free port.

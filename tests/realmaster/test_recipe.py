@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from realmaster import load_lifter
@@ -14,6 +15,9 @@ from realmaster.lift.loading import lifter_of
 from realmaster.models import recipe
 from realmaster.models.patch_codec import PatchCodec
 from realmaster.train.families.ltx2 import coordinates, pack, velocity
+from realmaster.train.pictures import picture_losses, seams
+
+ADAPTER = "pytorch_lora_weights.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +76,61 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     assert torch.equal(again.data, saved["average"][0])
 
 
+def test_a_frame_of_a_clip_is_lifted_by_itself_and_with_the_noise_of_the_others() -> None:
+    pipeline = load_lifter("embedded").pipeline
+    parts = pipeline.transformer, pipeline.connectors.embedding
+    random = torch.Generator().manual_seed(2)
+    clips = torch.rand(2, 3, 1, 64, 96, generator=random).expand(-1, -1, 2, -1, -1) * 2 - 1
+    with torch.no_grad():
+        torch.manual_seed(0)
+        twice = recipe.lifted(*parts, pipeline.vae, clips)
+        torch.manual_seed(0)
+        once = recipe.lifted(*parts, pipeline.vae, clips[:, :, :1])
+    assert twice.shape == (2, 256, 2, 4, 6)
+    assert torch.allclose(twice[:, :, 0], twice[:, :, 1], atol=1e-3)
+    assert torch.allclose(twice[:, :, :1], once, atol=0.1)  # the processor may multiply in sixteen bits
+
+
+def test_seams_are_told_from_steps_elsewhere() -> None:
+    random = torch.Generator().manual_seed(3)
+    picture = torch.rand(2, 3, 1, 64, 96, generator=random) * 0.05
+    patched = picture.clone()
+    patched[..., 16:32] += 0.1
+    assert seams(picture, 16).shape == (5 + 3,) and (seams(picture, 16) - 1).abs().max() < 0.5
+    assert seams(patched, 16)[:2].min() > 2 and (seams(patched, 16)[2:] - 1).abs().max() < 0.5
+    elsewhere = picture.clone()
+    elsewhere[..., 20:40] += 0.1
+    assert (seams(elsewhere, 16) - 1).abs().max() < 0.5
+    losses = [picture_losses(each, picture, 16).mean().item() for each in (picture, elsewhere, patched)]
+    assert losses[0] == pytest.approx(0, abs=1e-3) and losses[2] > 1.1 * losses[1]
+
+
+def test_what_flickers_is_worse_than_what_is_wrong_throughout() -> None:
+    truth = torch.zeros(1, 3, 2, 64, 64)
+    wrong = torch.full_like(truth, 0.1)
+    flickering = wrong * torch.tensor([1.0, -1.0]).view(1, 1, 2, 1, 1)
+    assert picture_losses(flickering, truth) > picture_losses(wrong, truth) + 0.15
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_stages_make_a_model_that_lifts(folder: Path, tmp_path: Path) -> None:
     """Codec, base, adapter and pack, in seconds: blocks turned dark are learned well enough to be nearer than the
     render, through the pipeline that users run."""
     clips, said = recipe.Clips(folder), []
     out = recipe.make(folder, tmp_path, 0.7, lambda stage, done, of, note: said.append((stage, note)))
-    assert [stage for stage, _ in said] == sorted((stage for stage, _ in said), key=["codec", "base", "adapter"].index)
+    order = ["codec", "base", "adapter", "lifting the clips", "decoder"]
+    assert [stage for stage, _ in said] == sorted((stage for stage, _ in said), key=order.index)
     assert "held out" in said[-1][1]
     before = len(said)
     assert recipe.make(folder, tmp_path, 0.7, lambda *_: said.append(_)) == out and len(said) == before  # all is done
+    recipe.make(folder, tmp_path / "further", 0.1, quiet, begin=out)
+    assert not (tmp_path / "further" / "work" / "base.state").exists()
+    weights = [
+        safetensors.torch.load_file(place / "model/adapter" / ADAPTER) for place in (tmp_path, tmp_path / "further")
+    ]
+    apart = [(weights[0][name].float() - weights[1][name].float()).abs().max().item() for name in weights[0]]
+    assert 0 < max(apart) < 0.2  # it went on from there
     shipped = load_lifter("embedded").profile
     lifter = lifter_of(shipped.model_copy(update={"base": str(out), "adapter": str(out / "adapter")}))
     render, truth = ((clips.all[1][domain, :1].permute(0, 2, 3, 1)).numpy() for domain in (0, 1))

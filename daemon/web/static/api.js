@@ -21,11 +21,17 @@ export async function call(method, path, body) {
 
 const part = encodeURIComponent;
 
+export const takePath = (take) => `/takes/${part(take)}`;
+export const liftPath = (take, lift) => `${takePath(take)}/lifts/${part(lift)}`;
 export const frameUrl = (take, index, channel = "color", width = 960) =>
-  `${BASE}/takes/${part(take)}/frame/${index}.jpg?channel=${channel}&width=${width}`;
-export const liftUrl = (take, lift, file) => `${BASE}/takes/${part(take)}/lifts/${part(lift)}/${part(file)}`;
-export const exportUrl = (take) => `${BASE}/takes/${part(take)}/export?to=mp4`;
-export const takeInfo = (take) => call("GET", `/takes/${part(take)}`);
+  `${BASE}${takePath(take)}/frame/${index}.jpg?channel=${channel}&width=${width}`;
+export const thumbnailUrl = (take, lift = null) => `${BASE}${lift ? liftPath(take, lift) : takePath(take)}/thumbnail.jpg`;
+export const liftUrl = (take, lift, file = "lifted.mp4") => `${BASE}${liftPath(take, lift)}/${part(file)}`;
+export const previewUrl = (job, number) => `${BASE}/lifts/${part(job)}/preview.jpg?number=${number}`;
+export const downloadUrl = (job) => `${BASE}/exports/${part(job)}/download`;
+export const pairPath = (dataset, clip) => `/datasets/${part(dataset)}/pairs/${part(clip)}`;
+export const pairUrl = (dataset, clip, kind) => `${BASE}${pairPath(dataset, clip)}/${kind}`;
+export const datasetPath = (dataset) => `/datasets/${part(dataset)}`;
 
 /** A WebSocket that comes back by itself. Returns { send(text) }, which is silent while there is no connection. */
 export function connect(path, { open = () => {}, message, close = () => {} }) {

@@ -11,6 +11,8 @@ namespace realmaster::wire {
 namespace {
 
 constexpr std::size_t most_depth = 8, most_items = 2048, most_text = 4096, most_parts = 32;
+constexpr std::uint64_t most_shrink = 8;
+constexpr std::string_view codecs[] = {"zstd", "depth", "image", "jpeg"};
 
 /// Bytes of the UTF-8 character at the beginning of `text`; 0 when there is none (RFC 3629: no surrogates, nothing
 /// beyond U+10FFFF, no longer forms than needed).
@@ -240,13 +242,14 @@ void encode_frame(Bytes& out, const FrameHeader& frame) {
     w.text("parts");
     w.list(frame.parts.size());
     for (const Part& part : frame.parts) {
-        w.map(part.offset ? 5 : 4);
+        w.map(4 + (part.offset ? 1 : 0) + (part.codec.empty() ? 0 : 1));
         w.field("channel", part.channel);
         w.text("serial");
         w.count(part.serial);
         w.field("dtype", part.dtype);
         w.shape(part.shape);
         if (part.offset) w.text("offset"), w.count(*part.offset);
+        if (!part.codec.empty()) w.field("codec", part.codec);
     }
     if (frame.slot) w.text("slot"), w.count(*frame.slot);
 }
@@ -373,6 +376,10 @@ public:
         throw malformed("the " + kind_ + " lacks the field " + name);
     }
 
+    bool has(const std::string& name) const {
+        return std::any_of(values_.begin(), values_.end(), [&](const auto& field) { return field.first == name; });
+    }
+
     template <typename T>
     T take(const std::string& name) {
         return as<T>(name, any(name));
@@ -452,6 +459,20 @@ Decoded read(const std::string& kind, Map values) {
         }
         welcome.credit = fields.count("credit");
         welcome.max_frame_bytes = fields.count("max_frame_bytes");
+        if (fields.has("reduction")) {
+            Fields asked("reduction", fields.take<Map>("reduction"));
+            Reduction& reduction = welcome.reduction.emplace();
+            reduction.shrink = asked.count("shrink");
+            if (reduction.shrink < 1 || reduction.shrink > most_shrink) throw asked.wrong("shrink", "is not 1 to 8");
+            for (const auto& [channel, codec] : asked.take<Map>("codecs")) {
+                const auto* name = std::get_if<std::string>(&codec);
+                if (!is_word(channel) || !name || std::find(begin(codecs), end(codecs), *name) == end(codecs)) {
+                    throw asked.wrong("codecs", "names a codec that there is not");
+                }
+                reduction.codecs.emplace_back(channel, *name);
+            }
+            asked.finish();
+        }
         message = std::move(welcome);
     } else if (kind == "memory") {
         Memory memory;

@@ -31,6 +31,7 @@ struct Part {
     std::string_view dtype;
     std::vector<std::uint32_t> shape;
     std::optional<std::uint64_t> offset;  // within the slot
+    std::string_view codec = {};          // how it is packed; empty: not at all
 };
 
 /// What `frame` says besides its arrays.
@@ -69,12 +70,19 @@ struct Memory {
     std::uint64_t slot_bytes = 0;
 };
 
+/// What a bridge on a slow link is asked for, within its capabilities.
+struct Reduction {
+    std::uint64_t shrink = 1;
+    std::vector<std::pair<std::string, std::string>> codecs;  // by channel
+};
+
 struct Welcome {
     std::string session;
     std::vector<std::string> channels;
     std::string mode;
     std::uint64_t credit = 0;
     std::uint64_t max_frame_bytes = 0;
+    std::optional<Reduction> reduction;
 };
 
 struct Credit {

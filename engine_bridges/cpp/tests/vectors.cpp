@@ -127,9 +127,9 @@ void encode_frame(wire::Bytes& out, const Value& h) {
     }
     std::vector<wire::Part> parts;
     for (const Value& p : list(at(h, "parts"))) {
-        const Value* offset = find(p, "offset");
+        const Value *offset = find(p, "offset"), *codec = find(p, "codec");
         parts.push_back({text(at(p, "channel")), count(at(p, "serial")), text(at(p, "dtype")), shape(at(p, "shape")),
-                         offset ? std::optional(count(*offset)) : std::nullopt});
+                         offset ? std::optional(count(*offset)) : std::nullopt, codec ? std::string_view(text(*codec)) : ""});
     }
     const Value& captured = at(h, "capture_time");
     const Value* slot = find(h, "slot");
@@ -208,8 +208,14 @@ Value integer(std::uint64_t value) { return static_cast<std::int64_t>(value); }
 Value plain(const wire::Decoded& message) {
     if (const auto* m = std::get_if<wire::Welcome>(&message)) {
         List names(m->channels.begin(), m->channels.end());
-        return Map{{"type", "welcome"}, {"session", m->session}, {"channels", names}, {"mode", m->mode},
-                   {"credit", integer(m->credit)}, {"max_frame_bytes", integer(m->max_frame_bytes)}};
+        Map welcome{{"type", "welcome"}, {"session", m->session}, {"channels", names}, {"mode", m->mode},
+                    {"credit", integer(m->credit)}, {"max_frame_bytes", integer(m->max_frame_bytes)}};
+        if (m->reduction) {
+            Map codecs;
+            for (const auto& [channel, codec] : m->reduction->codecs) codecs.emplace_back(channel, codec);
+            welcome.emplace_back("reduction", Map{{"shrink", integer(m->reduction->shrink)}, {"codecs", codecs}});
+        }
+        return welcome;
     }
     if (const auto* m = std::get_if<wire::Memory>(&message)) {
         return Map{{"type", "memory"}, {"session", m->session}, {"key", m->key}, {"name", m->name},

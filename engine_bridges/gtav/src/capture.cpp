@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "textures.hpp"
+
 namespace realmaster {
 namespace {
 
-constexpr std::size_t MEASURED = 600;  // presents
-constexpr std::uint64_t UNSEEN_TICKS = 4;  // between two presents: more than the script ever runs ahead
-constexpr std::size_t FIRST_MEASURED = 60;
+constexpr UINT LEAST_SIZE = 64;  // of a window with a picture, not one that is being opened
+constexpr std::size_t FIRST_MEASURED = 30, MEASURED = 600;  // captured frames
 
 double now() {
     static const double frequency = [] {
@@ -32,6 +33,9 @@ private:
     double from_;
 };
 
+bool is_bgra(DXGI_FORMAT format) { return format == DXGI_FORMAT_B8G8R8A8_UNORM || format == DXGI_FORMAT_B8G8R8A8_UNORM_SRGB; }
+bool is_rgba(DXGI_FORMAT format) { return format == DXGI_FORMAT_R8G8B8A8_UNORM || format == DXGI_FORMAT_R8G8B8A8_UNORM_SRGB; }
+
 std::string percentiles(std::vector<double> values) {
     std::sort(values.begin(), values.end());
     char text[64];
@@ -42,7 +46,7 @@ std::string percentiles(std::vector<double> values) {
 }  // namespace
 
 Capture::Capture(const Settings& settings, Log& log, const History& history, Delivery& delivery, std::filesystem::path folder)
-    : settings_(settings), log_(log), history_(history), delivery_(delivery), folder_(std::move(folder)) {}
+    : settings_(settings), log_(log), history_(history), delivery_(delivery), folder_(std::move(folder)), measured_(FIRST_MEASURED) {}
 
 void Capture::present(IDXGISwapChain* chain) {
     const hooks::Inside here;
@@ -52,17 +56,13 @@ void Capture::present(IDXGISwapChain* chain) {
     }
     {
         const Timed whole(inside_ms_);
-        const std::uint64_t tick = history_.newest();
-        newest_ = lead_.newest(++presents_, tick);
-        const bool drew_unseen = tick > tick_ + UNSEEN_TICKS;
-        tick_ = tick;
+        newest_ = lead_.newest(++presents_, history_.newest());
         Com<ID3D11Texture2D> picture;
         if (!adopt(chain) || FAILED(chain->GetBuffer(0, __uuidof(ID3D11Texture2D), picture.into_void()))) {
             if (slot_) disarm();
             return;
         }
-        D3D11_TEXTURE2D_DESC desc;
-        picture->GetDesc(&desc);
+        const D3D11_TEXTURE2D_DESC desc = description(picture.get());
         const bool resized = width_ != desc.Width || height_ != desc.Height;
         if (resized && width_ != 0) {
             log_.line("The picture is now " + std::to_string(desc.Width) + "x" + std::to_string(desc.Height) + ".");
@@ -74,13 +74,10 @@ void Capture::present(IDXGISwapChain* chain) {
             log_.line("A frame was written to " + dump_->folder().u8string() + ".");
             dump_.reset();
         }
-        // It began with another size; or the game went on without showing what it drew, as behind a hidden window, and
-        // what was copied then is older than the picture.
-        if ((resized || drew_unseen) && slot_) disarm();
+        if (resized && slot_) disarm();  // it began with another size
         if (slot_) finish(picture.get(), desc);
-        if (desc.Width >= 64 && desc.Height >= 64) {
-            const bool rgba = desc.Format != DXGI_FORMAT_B8G8R8A8_UNORM && desc.Format != DXGI_FORMAT_B8G8R8A8_UNORM_SRGB;
-            delivery_.start(static_cast<int>(desc.Width), static_cast<int>(desc.Height), rgba);
+        if (desc.Width >= LEAST_SIZE && desc.Height >= LEAST_SIZE) {
+            delivery_.start(static_cast<int>(desc.Width), static_cast<int>(desc.Height), is_rgba(desc.Format));
         }
         {
             const Timed copying(copying_ms_);
@@ -88,8 +85,9 @@ void Capture::present(IDXGISwapChain* chain) {
         }
         begin();
     }
-    measure(inside_ms_ - copying_ms_, copying_ms_);
+    if (captured_) measure(inside_ms_ - copying_ms_, copying_ms_);
     inside_ms_ = copying_ms_ = 0;
+    captured_ = false;
 }
 
 /// Sees to it that the chain's device is the one that is watched.
@@ -107,24 +105,19 @@ bool Capture::adopt(IDXGISwapChain* chain) {
         device_->GetImmediateContext(context_.into());
         ring_ = std::make_unique<Ring>(device_, context_, settings_.mode == Mode::take ? 8 : 4);
     }
-    const std::string stranger = hooks::watch(context_.get(), this, settings_.foreign_hooks);
-    if (!stranger.empty()) {
-        delivery_.tell("foreign_hooks", stranger + " has hooked Direct3D before this mod: depth is left out. Close that program, or "
-                       "set foreign_hooks = yes in realmaster.ini.");
-    } else {
-        delivery_.over("foreign_hooks");
-    }
+    stranger_ = hooks::watch(context_.get(), this, settings_.foreign_hooks);
     return true;
+}
+
+/// Whether this may be the G-buffer of the picture.
+bool Capture::fits(const Pass* pass) const {
+    return pass && slot_ && pass->width == width_ && pass->height == height_ && pass->samples == 1;
 }
 
 void Capture::forget_device() {
     if (slot_) disarm();
     if (ring_) {
-        // The worker reads mapped memory, which goes with the textures.
-        for (int waited = 0; ring_->busy() && waited < 500; ++waited) {
-            for (Slot* slot : ring_->collect()) delivery_.push(&slot->shot);
-            if (ring_->busy()) Sleep(1);
-        }
+        for (Slot* slot : ring_->abandon()) delivery_.release(slot->shot.frame);
     }
     ring_.reset();
     gbuffer_.begin();
@@ -147,16 +140,22 @@ void Capture::clears(ID3D11DeviceContext* context, ID3D11DepthStencilView* depth
     if (dump_) dump_->clears(depth, what, value);
     if (!(what & D3D11_CLEAR_DEPTH)) return;
     Pass* pass = gbuffer_.clears(depth, value);
-    // What was drawn so far is the scene; what comes now is drawn over it, as things in hand are.
-    if (pass && slot_ && !copied_depth_ && pass->width == width_ && pass->height == height_ && pass->samples == 1) {
+    // What was drawn so far may be the scene, and what comes now be drawn over it, as things in hand are.
+    if (fits(pass) && !slot_->has_depth) {
         const Timed copying(copying_ms_);
-        copied_depth_ = ring_->copy_depth(*slot_, pass->depth.get());
+        ring_->copy_depth(*slot_, pass->depth.get());
     }
 }
 
-/// The G-buffer's targets may be used for something else as soon as they are left for the last time in a frame.
+/// The G-buffer's targets may be used for something else as soon as they are left for the last time in a frame. A scene
+/// that is drawn anew before the present, as behind a hidden window, takes the place of the one before.
 void Capture::left(Pass* pass) {
-    if (!pass || !slot_ || pass->width != width_ || pass->height != height_ || pass->samples > 1) return;
+    if (!fits(pass)) return;
+    slot_->has_depth = false;
+    if (pass->leaves == 1) {
+        slot_->has_targets = 0;
+        slot_->has_constants = false;
+    }
     if (pass->leaves < usual_leaves_) return;
     const Timed copying(copying_ms_);
     const unsigned wanted = delivery_.wanted_targets();
@@ -164,21 +163,23 @@ void Capture::left(Pass* pass) {
         if ((wanted >> i & 1) && pass->targets[i]) ring_->copy_target(*slot_, i, pass->targets[i].get());
     }
     ring_->copy_constants(*slot_);
-    copied_target_ = true;
 }
 
 /// The frame is complete: what else it needs is copied, or it is said why not.
 void Capture::finish(ID3D11Texture2D* picture, const D3D11_TEXTURE2D_DESC& desc) {
-    const bool bgra = desc.Format == DXGI_FORMAT_B8G8R8A8_UNORM || desc.Format == DXGI_FORMAT_B8G8R8A8_UNORM_SRGB;
-    const bool rgba = desc.Format == DXGI_FORMAT_R8G8B8A8_UNORM || desc.Format == DXGI_FORMAT_R8G8B8A8_UNORM_SRGB;
-    if (desc.SampleDesc.Count > 1 || !(bgra || rgba)) {
-        delivery_.tell("color_format", "The window's picture has the format " + std::to_string(desc.Format) + " of DXGI with " +
-                       std::to_string(desc.SampleDesc.Count) + " samples, which is not recorded: switch HDR and MSAA off.");
-        return disarm();
+    if (desc.SampleDesc.Count > 1 || !(is_rgba(desc.Format) || is_bgra(desc.Format))) {
+        return refuse("color_format", "The window's picture has the format " + std::to_string(desc.Format) + " of DXGI with " +
+                      std::to_string(desc.SampleDesc.Count) + " samples, which is not recorded: switch HDR and MSAA off.");
     }
     delivery_.over("color_format");
     Reason why;
-    Pass* pass = gbuffer_.choose(why);
+    Pass* pass = nullptr;
+    if (stranger_.empty()) {
+        pass = gbuffer_.choose(why);
+    } else {
+        why = {"foreign_hooks", stranger_ + " has hooked Direct3D before this mod: depth is left out. Close that program, or set "
+               "foreign_hooks = yes in realmaster.ini."};
+    }
     if (why.name != reason_) {
         if (!reason_.empty()) delivery_.over(reason_);
         if (!why.name.empty()) delivery_.tell(why.name, why.sentence);
@@ -186,32 +187,39 @@ void Capture::finish(ID3D11Texture2D* picture, const D3D11_TEXTURE2D_DESC& desc)
     }
     Slot& slot = *slot_;
     const Timed copying(copying_ms_);
-    if (pass && !copied_depth_) copied_depth_ = ring_->copy_depth(slot, pass->depth.get());
+    if (pass && !slot.has_depth) ring_->copy_depth(slot, pass->depth.get());
     if (!pass) {
         slot.has_depth = slot.has_constants = false;
         slot.has_targets = 0;
     } else {
-        if (!copied_target_) slot.has_targets = 0;
         usual_leaves_ = pass->leaves;
         slot.shot.reversed = pass->reversed;
     }
     if (!ring_->copy_color(slot, picture)) {
-        delivery_.tell("no_memory", "There is no graphics memory left to read pictures back: close other programs.");
-        return disarm();
+        return refuse("no_memory", "There is no graphics memory left to read pictures back: close other programs.");
     }
+    delivery_.over("no_memory");
     slot.shot.width = static_cast<int>(desc.Width);
     slot.shot.height = static_cast<int>(desc.Height);
-    slot.shot.rgba = rgba;
+    slot.shot.rgba = is_rgba(desc.Format);
     slot.shot.newest = newest_;
     ring_->submit(slot);
     slot_ = nullptr;
     requested_ = 0;
+    captured_ = true;
 }
 
 void Capture::disarm() {
     delivery_.release(slot_->shot.frame);
     ring_->disarm(*slot_);
     slot_ = nullptr;
+}
+
+/// The frame cannot be had; nor can one like it, so that a game that stands still for it goes on.
+void Capture::refuse(const std::string& name, const std::string& sentence) {
+    delivery_.tell(name, sentence);
+    disarm();
+    requested_ = 0;
 }
 
 void Capture::request(int after) { requested_ = presents_ + static_cast<std::uint64_t>(after); }
@@ -230,7 +238,6 @@ bool Capture::due() {
 /// The next frame begins.
 void Capture::begin() {
     gbuffer_.begin();
-    copied_target_ = copied_depth_ = false;
     if (delivery_.wishes.dump.exchange(false)) {
         dump_ = std::make_unique<Dump>(folder_, device_, context_);
         if (!dump_->problem().empty()) {
@@ -253,11 +260,10 @@ void Capture::begin() {
 void Capture::measure(double whole, double copies) {
     whole_ms_.push_back(whole);
     copies_ms_.push_back(copies);
-    const bool first = whole_ms_.size() == FIRST_MEASURED && presents_ < 2 * FIRST_MEASURED;
-    if (whole_ms_.size() < MEASURED && !first) return;
-    log_.line("The thread that renders was kept for " + percentiles(whole_ms_) + " a frame, and for " + percentiles(copies_ms_) +
-              " more by Direct3D while it took the orders to copy.");
-    if (first) return;
+    if (whole_ms_.size() < measured_) return;
+    measured_ = MEASURED;
+    log_.line("The thread that renders was kept for " + percentiles(whole_ms_) + " a captured frame, and for " +
+              percentiles(copies_ms_) + " more by Direct3D while it took the orders to copy.");
     whole_ms_.clear();
     copies_ms_.clear();
 }

@@ -33,7 +33,7 @@ public:
     // The script's, in lossless mode.
     /// Asks for one frame, of which the first one to be captured is the present `after` presents from now.
     void request(int after);
-    /// Whether that frame is under way, so that the game may go on.
+    /// Whether that frame is under way, or cannot be had, so that the game may go on.
     bool taken() const { return requested_ == 0; }
     std::uint64_t presents() const { return presents_; }
 
@@ -51,11 +51,13 @@ public:
 
 private:
     bool adopt(IDXGISwapChain* chain);
+    bool fits(const Pass* pass) const;
     void finish(ID3D11Texture2D* picture, const D3D11_TEXTURE2D_DESC& desc);
     void left(Pass* pass);
     bool due();
     void begin();
     void disarm();
+    void refuse(const std::string& name, const std::string& sentence);
     void measure(double whole, double copies);
     void forget_device();
 
@@ -72,17 +74,18 @@ private:
     Slot* slot_ = nullptr;    // of the frame that is being drawn
     std::unique_ptr<Dump> dump_;  // likewise
     int usual_leaves_ = 0;    // how often the G-buffer was left in the last frame
-    bool copied_target_ = false, copied_depth_ = false;
     std::string reason_;      // why there was no depth in the last frame
+    std::string stranger_;    // the program that has hooked Direct3D before
     UINT width_ = 0, height_ = 0;
     std::atomic<std::uint64_t> presents_{0};
     std::atomic<std::uint64_t> requested_{0};  // the present that is asked for; 0: none
     Lead lead_;
     long long newest_ = 0;  // tick, as of the last present
-    std::uint64_t tick_ = 0;  // the script's newest at the last present
     double next_due_ = 0;
-    std::vector<double> whole_ms_, copies_ms_;
+    std::vector<double> whole_ms_, copies_ms_;  // of captured frames
+    std::size_t measured_;  // so many are told of together
     double inside_ms_ = 0, copying_ms_ = 0;  // of this frame so far
+    bool captured_ = false;  // this frame
 };
 
 }  // namespace realmaster

@@ -56,7 +56,8 @@ void Delivery::start(int width, int height, bool rgba) {
     session_.world_axes = session_.camera_axes = gta_axes();
     session_.fps = settings_.fps > 0 ? settings_.fps : 60;
     session_.mode = settings_.mode == Mode::lossless ? "lossless" : "live";
-    session_.channels = channels(settings_, width / settings_.scale, height / settings_.scale, rgba, reversed_);
+    rgba_ = rgba;
+    session_.channels = channels(settings_, width / settings_.scale, height / settings_.scale, rgba_, reversed_);
     session_.capabilities = {"hide_hud", "pause", "step", "dump"};
     if (settings_.segmentation) {
         session_.legend = {{"segmentation", {{0, "map"}, {1, "person"}, {2, "vehicle"}, {3, "vegetation"}, {4, "ground"},
@@ -206,7 +207,10 @@ void Delivery::run() {
 void Delivery::obey() {
     const auto to = sender();
     const bool connected = to->connected();
-    if (!connected) wishes.recording = false;
+    if (!connected) {
+        wishes.recording = wishes.paused = false;  // nobody is there who could end it
+        wishes.steps = 0;
+    }
     if (connected && !was_connected_) repeat_notices();
     was_connected_ = connected;
     for (const Control& control : to->controls()) {
@@ -312,6 +316,7 @@ void Delivery::fill(Shot& shot, const Match& match) {
     camera.cy = (full.cy + 0.5) / s - 0.5;
     frame.camera = camera;
 
+    describe(shot, size);
     const auto memory = [&](const char* name) {
         return frame.channel(name, static_cast<std::uint32_t>(size.height), static_cast<std::uint32_t>(size.width));
     };
@@ -319,10 +324,6 @@ void Delivery::fill(Shot& shot, const Match& match) {
         if (void* into = memory("color")) write_color(shot.color, size, static_cast<std::uint8_t*>(into));
     }
     if (!shot.depth.data) return;
-    if (shot.reversed != reversed_) {
-        reversed_ = shot.reversed;
-        sender()->describe(channels(settings_, size.width, size.height, shot.rgba, reversed_));
-    }
     if (void* into = memory("depth")) write_depth(shot.depth, size, static_cast<float*>(into));
     if (settings_.segmentation) {
         if (void* into = memory("segmentation")) write_segmentation(shot.depth, size, static_cast<std::uint8_t*>(into));
@@ -343,6 +344,17 @@ void Delivery::fill(Shot& shot, const Match& match) {
     if (settings_.albedo && shot.targets[0].data) {
         if (void* into = memory("albedo")) write_albedo(shot.targets[0], size, static_cast<std::uint8_t*>(into));
     }
+}
+
+/// Announces the channels anew where they are no more what they were.
+void Delivery::describe(const Shot& shot, const Size& size) {
+    const bool reversed = shot.depth.data ? shot.reversed : reversed_;
+    if (shot.rgba == rgba_ && reversed == reversed_) return;
+    rgba_ = shot.rgba;
+    reversed_ = reversed;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    session_.channels = channels(settings_, size.width, size.height, rgba_, reversed_);
+    sender_->describe(session_.channels);
 }
 
 void Delivery::want_targets() {

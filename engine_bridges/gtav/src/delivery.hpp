@@ -72,6 +72,7 @@ private:
     void speak();
     void deliver(Shot& shot);
     void fill(Shot& shot, const Match& match);
+    void describe(const Shot& shot, const Size& size);
     void want_targets();
     std::shared_ptr<Sender> sender() const;
 
@@ -94,7 +95,7 @@ private:
     // The worker's.
     Matcher matcher_;
     Normals normals_;
-    bool reversed_ = true;
+    bool rgba_ = false, reversed_ = true;  // as the channels were announced
     std::optional<std::array<double, 16>> last_pose_;
     int frames_ = 0;
     bool was_connected_ = false;

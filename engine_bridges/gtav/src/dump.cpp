@@ -9,11 +9,13 @@
 #include <system_error>
 #include <vector>
 
+#include "shot.hpp"
+#include "textures.hpp"
+
 namespace realmaster {
 namespace {
 
 constexpr int MOST_FILES = 200;
-constexpr UINT CONSTANT_BUFFERS = 14, MOST_CONSTANT_BYTES = 4096;
 
 /// Bytes of a pixel; 0 for formats that are not written (compressed ones are never drawn into).
 UINT pixel_bytes(DXGI_FORMAT format) {
@@ -44,14 +46,6 @@ std::vector<std::uint32_t> dds_head(UINT width, UINT height, UINT pitch, DXGI_FO
     head[33] = 3;  // two-dimensional
     head[35] = 1;  // one of them
     return head;
-}
-
-Com<ID3D11Texture2D> texture_of(ID3D11View* view) {
-    Com<ID3D11Resource> resource;
-    Com<ID3D11Texture2D> texture;
-    if (view) view->GetResource(resource.into());
-    if (resource) resource->QueryInterface(__uuidof(ID3D11Texture2D), texture.into_void());
-    return texture;
 }
 
 std::string numbered(int number) {
@@ -106,8 +100,7 @@ void Dump::write_bound() {
 
 /// One texture: its line of the list.
 std::string Dump::write(ID3D11Texture2D* texture, const std::string& name) {
-    D3D11_TEXTURE2D_DESC desc;
-    texture->GetDesc(&desc);
+    const D3D11_TEXTURE2D_DESC desc = description(texture);
     char text[256];
     std::snprintf(text, sizeof text,
                   "{\"texture\": \"%p\", \"width\": %u, \"height\": %u, \"dxgi_format\": %d, \"samples\": %u, \"slices\": %u, "
@@ -116,11 +109,7 @@ std::string Dump::write(ID3D11Texture2D* texture, const std::string& name) {
     std::string line = text;
     const UINT bytes = pixel_bytes(desc.Format);
     if (bytes == 0 || desc.SampleDesc.Count > 1 || desc.ArraySize > 1 || files_ >= MOST_FILES) return line + "null}";
-    D3D11_TEXTURE2D_DESC copy = desc;
-    copy.MipLevels = 1;
-    copy.Usage = D3D11_USAGE_STAGING;
-    copy.BindFlags = copy.MiscFlags = 0;
-    copy.CPUAccessFlags = D3D11_CPU_ACCESS_READ;
+    const D3D11_TEXTURE2D_DESC copy = staging_for(texture);
     Com<ID3D11Texture2D> staging;
     D3D11_MAPPED_SUBRESOURCE mapped;
     if (FAILED(device_->CreateTexture2D(&copy, nullptr, staging.into()))) return line + "null}";
@@ -140,17 +129,14 @@ std::string Dump::write(ID3D11Texture2D* texture, const std::string& name) {
 /// The constant buffers of the vertex shader, as numbers.
 std::string Dump::write_constants() {
     std::string list;
-    ID3D11Buffer* bound[CONSTANT_BUFFERS] = {};
-    context_->VSGetConstantBuffers(0, CONSTANT_BUFFERS, bound);
-    for (UINT i = 0; i < CONSTANT_BUFFERS; ++i) {
+    ID3D11Buffer* bound[CONSTANT_SLOTS] = {};
+    context_->VSGetConstantBuffers(0, CONSTANT_SLOTS, bound);
+    for (int i = 0; i < CONSTANT_SLOTS; ++i) {
         const Com<ID3D11Buffer> buffer = Com<ID3D11Buffer>::adopt(bound[i]);
         D3D11_BUFFER_DESC desc{};
         if (buffer) buffer->GetDesc(&desc);
-        if (desc.ByteWidth == 0 || desc.ByteWidth > MOST_CONSTANT_BYTES) continue;
-        D3D11_BUFFER_DESC copy{};
-        copy.ByteWidth = desc.ByteWidth;
-        copy.Usage = D3D11_USAGE_STAGING;
-        copy.CPUAccessFlags = D3D11_CPU_ACCESS_READ;
+        if (desc.ByteWidth == 0 || desc.ByteWidth > CONSTANT_BYTES) continue;
+        const D3D11_BUFFER_DESC copy = staging_bytes(desc.ByteWidth);
         Com<ID3D11Buffer> staging;
         D3D11_MAPPED_SUBRESOURCE mapped;
         if (FAILED(device_->CreateBuffer(&copy, nullptr, staging.into()))) continue;

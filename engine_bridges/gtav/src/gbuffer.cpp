@@ -1,21 +1,15 @@
 #include "gbuffer.hpp"
 
 #include <algorithm>
+#include <utility>
+
+#include "textures.hpp"
 
 namespace realmaster {
 namespace {
 
 constexpr UINT LEAST_TARGETS = 3;
 constexpr int PATIENCE = 120;  // frames without any 3-D scene, as in menus, before that is told
-
-Com<ID3D11Texture2D> texture_of(ID3D11View* view) {
-    Com<ID3D11Resource> resource;
-    Com<ID3D11Texture2D> texture;
-    if (!view) return texture;
-    view->GetResource(resource.into());
-    if (resource) resource->QueryInterface(__uuidof(ID3D11Texture2D), texture.into_void());
-    return texture;
-}
 
 bool rgba8(DXGI_FORMAT format) {
     return format == DXGI_FORMAT_R8G8B8A8_UNORM || format == DXGI_FORMAT_R8G8B8A8_TYPELESS ||
@@ -31,23 +25,22 @@ void GBuffer::expect(UINT width, UINT height) {
     height_ = height;
 }
 
-Pass* GBuffer::leave() {
+Pass* GBuffer::end() {
     if (current_ < 0) return nullptr;
     Pass& left = passes_[static_cast<std::size_t>(current_)];
     current_ = -1;
+    if (std::exchange(left.cleared, false)) left.leaves = 0;
     ++left.leaves;
     return &left;
 }
 
 Pass* GBuffer::bound(UINT count, ID3D11RenderTargetView* const* targets, ID3D11DepthStencilView* depth) {
-    UINT present = 0;
-    for (UINT i = 0; i < count && targets; ++i) present += targets[i] != nullptr;
-    const int before = current_;
+    UINT drawn = 0;
+    for (UINT i = 0; i < count && targets; ++i) drawn += targets[i] != nullptr;
     int now = -1;
-    if (present >= LEAST_TARGETS && depth != nullptr) {
-        Com<ID3D11Texture2D> texture = texture_of(depth);
-        D3D11_TEXTURE2D_DESC desc{};
-        if (texture) texture->GetDesc(&desc);
+    if (drawn >= LEAST_TARGETS && depth != nullptr) {
+        const Com<ID3D11Texture2D> texture = texture_of(depth);
+        const D3D11_TEXTURE2D_DESC desc = description(texture.get());
         for (std::size_t i = 0; i < passes_.size(); ++i) {
             if (passes_[i].depth.get() == texture.get()) now = static_cast<int>(i);
         }
@@ -62,9 +55,8 @@ Pass* GBuffer::bound(UINT count, ID3D11RenderTargetView* const* targets, ID3D11D
                 if (which == texture.get()) made.reversed = value < 0.5f;
             }
             for (UINT i = 0; i < count && i < MOST_TARGETS; ++i) {
-                Com<ID3D11Texture2D> target = texture_of(targets[i]);
-                D3D11_TEXTURE2D_DESC own{};
-                if (target) target->GetDesc(&own);
+                const Com<ID3D11Texture2D> target = texture_of(targets[i]);
+                const D3D11_TEXTURE2D_DESC own = description(target.get());
                 const bool fits = own.Width == desc.Width && own.Height == desc.Height && own.SampleDesc.Count == 1;
                 if (target && fits && rgba8(own.Format)) made.targets[i] = target;
             }
@@ -72,8 +64,8 @@ Pass* GBuffer::bound(UINT count, ID3D11RenderTargetView* const* targets, ID3D11D
             passes_.push_back(made);
         }
     }
-    if (now == before) return nullptr;
-    Pass* left = leave();
+    if (now == current_) return nullptr;
+    Pass* left = end();
     current_ = now;
     return left;
 }
@@ -82,15 +74,16 @@ Pass* GBuffer::clears(ID3D11DepthStencilView* depth, float value) {
     const Com<ID3D11Texture2D> texture = texture_of(depth);
     for (Pass& pass : passes_) {
         if (pass.depth.get() != texture.get()) continue;
-        if (pass.leaves > 0) return &pass;
+        if (pass.leaves > 0) {
+            pass.cleared = true;
+            return &pass;
+        }
         pass.reversed = value < 0.5f;
         return nullptr;
     }
     cleared_.emplace_back(texture.get(), value);
     return nullptr;
 }
-
-Pass* GBuffer::end() { return leave(); }
 
 Pass* GBuffer::choose(Reason& why) {
     without_ = passes_.empty() ? without_ + 1 : 0;

@@ -19,7 +19,8 @@ struct Pass {
     Com<ID3D11Texture2D> targets[MOST_TARGETS];  // the first ones; nullptr for one that is no RGBA8
     UINT width = 0, height = 0, samples = 1;
     DXGI_FORMAT depth_format = DXGI_FORMAT_UNKNOWN;
-    int leaves = 0;         // how often the targets were exchanged for others, so far in this frame
+    int leaves = 0;         // how often the targets were exchanged for others, since the scene was begun
+    bool cleared = false;   // the depth, after the scene was drawn: what is drawn now begins it anew
     bool reversed = true;   // by the value that the depth was cleared to
 };
 
@@ -47,7 +48,6 @@ public:
 
 private:
     bool full(const Pass& pass) const { return pass.width == width_ && pass.height == height_; }
-    Pass* leave();
 
     std::vector<Pass> passes_;
     int current_ = -1;  // the pass that is bound

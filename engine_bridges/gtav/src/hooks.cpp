@@ -80,6 +80,22 @@ void put(void** where, void* what) {
     VirtualProtect(where, sizeof(void*), before, &before);
 }
 
+/// Whether a function is neither ours nor Direct3D's own, which may exchange its functions while it runs.
+bool foreign(void** context_table, const Entry& entry) {
+    void* const present = context_table[entry.place];
+    const HMODULE owner = module_of(present);
+    return present != entry.ours && !(owner && (owner == module_of(context_table) || owner == GetModuleHandleW(L"d3d11.dll")));
+}
+
+/// Keeps this module in memory until the game ends.
+void stay() {
+    static bool staying = false;
+    if (staying) return;
+    HMODULE module;
+    staying = GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+                                 reinterpret_cast<const wchar_t*>(&watch), &module) != 0;
+}
+
 }  // namespace
 
 Inside::Inside() { ++inside; }
@@ -98,30 +114,21 @@ std::string watch(ID3D11DeviceContext* context, Watcher* who, bool over_foreign)
     void** const now = *reinterpret_cast<void***>(context);
     if (table && table != now) restore();
     watcher = who;
-    std::string foreign;
+    for (const Entry& entry : entries) {
+        if (!over_foreign && !entry.installed && foreign(now, entry)) return name_of(module_of(now[entry.place]));
+    }
     for (Entry& entry : entries) {
-        void* const present = now[entry.place];
-        if (present == entry.ours) continue;
-        const HMODULE owner = module_of(present);
-        // Direct3D itself may exchange its functions while it runs; anybody else is a stranger.
-        const bool stranger = owner != module_of(now) && owner != GetModuleHandleW(L"d3d11.dll");
-        if (stranger && entry.installed) {
-            // He came after us, and his function calls ours: for as long as the game runs, so we must stay.
-            HMODULE stays;
-            GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
-                               reinterpret_cast<const wchar_t*>(&watch), &stays);
+        if (now[entry.place] == entry.ours) continue;
+        if (entry.installed && foreign(now, entry)) {
+            stay();  // he came after us, and his function calls ours
             continue;
         }
-        if (stranger && !over_foreign) {
-            foreign = name_of(owner);
-            continue;
-        }
-        entry.original = present;
+        entry.original = now[entry.place];
         entry.installed = true;
         put(&now[entry.place], entry.ours);
     }
     table = now;
-    return foreign;
+    return "";
 }
 
 void unwatch() {

@@ -150,7 +150,7 @@ Match Matcher::match(const std::vector<std::shared_ptr<const Snapshot>>& history
 
     struct Fit {
         Distance distance;
-        const Snapshot* snapshot;
+        std::shared_ptr<const Snapshot> snapshot;
     };
     const float *best_matrix = nullptr, *begin = nullptr;
     bool column_vectors = false;
@@ -165,7 +165,7 @@ Match Matcher::match(const std::vector<std::shared_ptr<const Snapshot>>& history
                 double least = 1e9;
                 for (const auto& one : history) {
                     const Distance d = distance(*matrix, one->camera, roll_sign_);
-                    own.push_back({d, one.get()});
+                    own.push_back({d, one});
                     if (d.metres < NEAR_METRES && d.degrees < NEAR_DEGREES) least = std::min(least, d.both());
                 }
                 if (least < best) {
@@ -179,25 +179,26 @@ Match Matcher::match(const std::vector<std::shared_ptr<const Snapshot>>& history
         }
     }
 
-    const Snapshot* chosen = nullptr;
     if (best_matrix != nullptr) {
         const Rigid matrix = *rigid(best_matrix, column_vectors);
         const auto as_good = [&](const Fit& fit) { return fit.distance.both() <= best + NOISE_FLOOR; };
         const auto nearly = [&](const Fit& fit) { return fit.distance.both() <= NOISE * best + NOISE_FLOOR; };
         found.proven = true;
-        found.unique = std::count_if(fits.begin(), fits.end(), nearly) == 1;
         long long off = 1LL << 40;
         for (const Fit& fit : fits) {
             const long long from_usual = std::llabs(static_cast<long long>(fit.snapshot->tick) - (newest - lag_));
             if (!as_good(fit) || from_usual >= off) continue;  // a camera that stands still fits many ticks
             off = from_usual;
-            chosen = fit.snapshot;
+            found.snapshot = fit.snapshot;
             found.metres = fit.distance.metres;
             found.degrees = fit.distance.degrees;
         }
-        if (found.unique) lag_ = newest - static_cast<long long>(chosen->tick);
-        if (std::fabs(chosen->camera.roll) > 0.5) {
-            const bool other = distance(matrix, chosen->camera, -roll_sign_).degrees < found.degrees;
+        // Only one fits, which shows while the camera moves.
+        const bool unique = std::count_if(fits.begin(), fits.end(), nearly) == 1;
+        if (unique) lag_ = newest - static_cast<long long>(found.snapshot->tick);
+        const NativeCamera& camera = found.snapshot->camera;
+        if (std::fabs(camera.roll) > 0.5) {
+            const bool other = distance(matrix, camera, -roll_sign_).degrees < found.degrees;
             roll_votes_ = other ? roll_votes_ + 1 : std::max(0, roll_votes_ - 1);
             if (roll_votes_ > VOTES) {
                 roll_sign_ = -roll_sign_;
@@ -207,17 +208,11 @@ Match Matcher::match(const std::vector<std::shared_ptr<const Snapshot>>& history
         if (!column_vectors) found.lens = lens(best_matrix, begin);
     } else {
         for (const auto& one : history) {
-            if (static_cast<long long>(one->tick) <= newest - lag_) {
-                chosen = one.get();
-                break;
-            }
+            found.snapshot = one;  // the oldest one where all are too new
+            if (static_cast<long long>(one->tick) <= newest - lag_) break;
         }
     }
-    if (chosen == nullptr) chosen = history.back().get();
-    for (const auto& one : history) {
-        if (one.get() == chosen) found.snapshot = one;
-    }
-    found.lag = newest - static_cast<long long>(chosen->tick);
+    found.lag = newest - static_cast<long long>(found.snapshot->tick);
     found.roll_sign = roll_sign_;
     return found;
 }

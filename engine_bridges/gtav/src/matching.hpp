@@ -30,7 +30,6 @@ struct Lens {
 struct Match {
     std::shared_ptr<const Snapshot> snapshot;  // nullptr: there is none at all
     bool proven = false;   // by matrices; else by count
-    bool unique = false;   // the other ticks fit worse, which shows only while the camera moves
     double metres = 0;     // between the two cameras' places, when proven
     double degrees = 0;    // between their directions, likewise
     long long lag = 0;     // ticks between the newest camera and this one

@@ -28,7 +28,7 @@ public:
         : module_(module), folder_(folder_of(module)), log_(folder_ / "realmaster.log"),
           settings_(Settings::read(folder_ / "realmaster.ini", problems_)), delivery_(settings_, log_, history_),
           capture_(settings_, log_, history_, delivery_, folder_),
-          script_(settings_, hook_, log_, history_, delivery_, capture_) {}
+          script_(settings_, hook_, history_, delivery_, capture_) {}
 
     bool begin() {
         log_.line("realmaster " REALMASTER_VERSION " begins.");

@@ -20,7 +20,6 @@ enum class Native : std::uint64_t {
     get_game_timer = 0x9CD27B0045628463,
     get_clock_hours = 0x25223CA6B4D20B7F,
     get_clock_minutes = 0x13D2B8ADD79640F2,
-    get_clock_seconds = 0x494E97C2EF27C470,
     get_curr_weather_state = 0xF3BBE884A14BB413,
     player_ped_id = 0xD80958FC74E988A6,
     get_vehicle_ped_is_in = 0x9A9112A0FE9A4713,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "textures.hpp"
+
 namespace realmaster {
 
 Ring::Ring(Com<ID3D11Device> device, Com<ID3D11DeviceContext> context, int slots)
@@ -33,13 +35,7 @@ Slot* Ring::arm() {
 void Ring::disarm(Slot& slot) { slot.state = Slot::State::free; }
 
 bool Ring::copy(Com<ID3D11Texture2D>& into, ID3D11Texture2D* from) {
-    D3D11_TEXTURE2D_DESC wanted{}, have{};
-    from->GetDesc(&wanted);
-    wanted.MipLevels = wanted.ArraySize = 1;
-    wanted.Usage = D3D11_USAGE_STAGING;
-    wanted.BindFlags = wanted.MiscFlags = 0;
-    wanted.CPUAccessFlags = D3D11_CPU_ACCESS_READ;
-    if (into) into->GetDesc(&have);
+    const D3D11_TEXTURE2D_DESC wanted = staging_for(from), have = description(into.get());
     if (have.Width != wanted.Width || have.Height != wanted.Height || have.Format != wanted.Format) {
         if (FAILED(device_->CreateTexture2D(&wanted, nullptr, into.into()))) return false;
     }
@@ -53,10 +49,7 @@ void Ring::copy_target(Slot& slot, int which, ID3D11Texture2D* from) {
 
 void Ring::copy_constants(Slot& slot) {
     if (!slot.constants) {
-        D3D11_BUFFER_DESC desc{};
-        desc.ByteWidth = static_cast<UINT>(CONSTANT_SLOTS * CONSTANT_BYTES);
-        desc.Usage = D3D11_USAGE_STAGING;
-        desc.CPUAccessFlags = D3D11_CPU_ACCESS_READ;
+        const D3D11_BUFFER_DESC desc = staging_bytes(static_cast<UINT>(CONSTANT_SLOTS * CONSTANT_BYTES));
         if (FAILED(device_->CreateBuffer(&desc, nullptr, slot.constants.into()))) return;
     }
     ID3D11Buffer* bound[CONSTANT_SLOTS] = {};
@@ -133,6 +126,15 @@ std::vector<Slot*> Ring::collect() {
     return ready;
 }
 
-bool Ring::busy() const { return !under_way_.empty(); }
+std::vector<Slot*> Ring::abandon() {
+    std::vector<Slot*> lost;
+    for (Slot* slot : under_way_) {
+        if (slot->state == Slot::State::copying) lost.push_back(slot);
+        // What is mapped is being read, and goes with the textures.
+        while (slot->state == Slot::State::mapped && !slot->shot.consumed) Sleep(1);
+    }
+    under_way_.clear();
+    return lost;
+}
 
 }  // namespace realmaster

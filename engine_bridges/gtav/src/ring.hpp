@@ -48,8 +48,8 @@ public:
 
     /// What has been copied meanwhile, mapped, oldest first; and unmaps what was consumed.
     std::vector<Slot*> collect();
-    /// Whether a slot is under way.
-    bool busy() const;
+    /// At the end of the device: waits until nobody reads what is mapped. The result: the slots whose copies come no more.
+    std::vector<Slot*> abandon();
 
 private:
     bool copy(Com<ID3D11Texture2D>& into, ID3D11Texture2D* from);

@@ -221,10 +221,8 @@ void Script::pace() {
     }
     switch (step_) {
         case Step::running:  // without a daemon the game is played as ever
-            if (delivery_.connected()) {
-                pause(true);
-                step_ = Step::standing;
-            }
+            pause(delivery_.connected());
+            if (*paused_) step_ = Step::standing;
             break;
         case Step::standing:
             if (!delivery_.connected()) {

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "capture.hpp"
@@ -17,8 +18,8 @@ namespace realmaster {
 
 class Script {
 public:
-    Script(const Settings& settings, const ScriptHook& hook, Log& log, History& history, Delivery& delivery, Capture& capture)
-        : settings_(settings), hook_(hook), natives_(hook), log_(log), history_(history), delivery_(delivery), capture_(capture) {}
+    Script(const Settings& settings, const ScriptHook& hook, History& history, Delivery& delivery, Capture& capture)
+        : settings_(settings), hook_(hook), natives_(hook), history_(history), delivery_(delivery), capture_(capture) {}
 
     void tick();
 
@@ -35,7 +36,6 @@ private:
     const Settings& settings_;
     const ScriptHook& hook_;
     const Natives natives_;
-    Log& log_;
     History& history_;
     Delivery& delivery_;
     Capture& capture_;
@@ -49,7 +49,7 @@ private:
     // Lossless: the game stands still until a frame is taken, then makes one step.
     enum class Step { running, standing, stepping, waiting };
     Step step_ = Step::running;
-    bool paused_ = false;
+    std::optional<bool> paused_;  // unknown at first: the mod may have been unloaded while the game stood still
 };
 
 }  // namespace realmaster

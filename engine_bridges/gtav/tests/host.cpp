@@ -1,7 +1,7 @@
 // A fake game for Windows: a world that moves, scripts of a (fake) ScriptHookV, and a renderer on a thread of its own that
 // is some frames behind, as the game's is. Its truth, what was where in every step, goes to a file.
 //
-//   host.exe --asi FILE [--truth FILE] [--frames N] [--size WxH] ...          see `main`
+//   host.exe --asi FILE [--truth FILE] [--ticks N] [--size WxH] ...          see `read`
 #include <windows.h>
 
 #include <algorithm>
@@ -25,12 +25,13 @@ namespace {
 
 struct Plan {
     std::string asi, truth, hook = "ScriptHookV.dll";
-    int frames = 100, lag = 1, pace_ms = 0, version = 80;
+    std::string start, end;  // files: the world stands still until the one is there, and goes on until the other is
+    int ticks = 100, lag = 1, pace_ms = 0, version = 80;
     int width = 640, height = 360;
-    int online_at = -1, menu_from = -1, menu_to = -1, hidden_from = -1, hidden_to = -1, cutscene_at = -1;
+    int online_at = -1, menu_from = -1, menu_to = -1, cutscene_at = -1, overlay_from = -1, overlay_to = 1 << 30;
     bool present_callback = true, late_pose = false, other_roll = false;
     std::vector<std::pair<int, std::pair<int, int>>> sizes;  // from that tick on
-    std::vector<std::pair<int, int>> keys;
+    std::vector<std::pair<int, int>> keys, hides;  // hides: steps that are drawn and not shown
     std::vector<int> reloads, losses;
     scene::Options world;
     RenderOptions render;
@@ -141,15 +142,31 @@ int everything(int kind, int* handles, int most) {
     return count;
 }
 
-// The renderer, on its own thread: takes states in order.
+HMODULE load(const std::string& path) {
+    HMODULE module = LoadLibraryA(path.c_str());
+    if (!module) {
+        std::fprintf(stderr, "host: %s cannot be loaded (%lu)\n", path.c_str(), GetLastError());
+        std::exit(3);
+    }
+    return module;
+}
+
+/// What the renderer is told of one tick.
+struct Order {
+    scene::State state;
+    bool lost = false;     // the device is, before that
+    bool overlay = false;  // there is another program that hooks Direct3D
+};
+
+// The renderer, on its own thread: takes orders in turn.
 class RenderThread {
 public:
     explicit RenderThread(HWND window) : window_(window), thread_([this] { run(); }) {}
 
-    void push(const scene::State& state, bool lost) {
+    void push(const Order& order) {
         std::unique_lock<std::mutex> lock(mutex_);
         room_.wait(lock, [this] { return static_cast<int>(queue_.size()) < std::max(1, plan.lag); });
-        queue_.push_back({state, lost});
+        queue_.push_back(order);
         news_.notify_one();
         if (plan.lag == 0) room_.wait(lock, [this] { return queue_.empty(); });
     }
@@ -172,15 +189,15 @@ private:
         LARGE_INTEGER frequency, from, to;
         QueryPerformanceFrequency(&frequency);
         for (;;) {
-            std::pair<scene::State, bool> next;
+            Order next;
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 news_.wait(lock, [this] { return over_ || !queue_.empty(); });
                 if (queue_.empty()) break;
                 next = queue_.front();
             }
-            const scene::State& state = next.first;
-            if (next.second) {
+            const scene::State& state = next.state;
+            if (next.lost) {
                 delete renderer;
                 renderer = nullptr;
             }
@@ -188,9 +205,10 @@ private:
             else if (state.width != width || state.height != height) renderer->resize(state.width, state.height);
             width = state.width;
             height = state.height;
+            overlay(next.overlay, renderer->context());
             QueryPerformanceCounter(&from);
             renderer->draw(state);
-            const bool shown = !within_hidden(state);
+            const bool shown = !hidden(state.step);
             if (shown && plan.present_callback) fake_present(renderer->swap_chain());
             if (shown) renderer->present();
             QueryPerformanceCounter(&to);
@@ -202,15 +220,25 @@ private:
         delete renderer;
     }
 
-    static bool within_hidden(const scene::State& state) {
-        return plan.hidden_from >= 0 && state.step >= plan.hidden_from && state.step < plan.hidden_to;
+    static bool hidden(int step) {
+        return std::any_of(plan.hides.begin(), plan.hides.end(),
+                           [&](const auto& hide) { return step >= hide.first && step < hide.second; });
+    }
+
+    /// Another program that hooks Direct3D comes, or goes.
+    void overlay(bool there, ID3D11DeviceContext* context) {
+        if (there == overlay_there_) return;
+        overlay_there_ = there;
+        HMODULE module = load("overlay.dll");
+        if (there) reinterpret_cast<void (*)(void*)>(GetProcAddress(module, "overlay_comes"))(context);
+        else reinterpret_cast<void (*)()>(GetProcAddress(module, "overlay_goes"))();
     }
 
     HWND window_;
     std::mutex mutex_;
     std::condition_variable news_, room_;
-    std::deque<std::pair<scene::State, bool>> queue_;
-    bool over_ = false;
+    std::deque<Order> queue_;
+    bool over_ = false, overlay_there_ = false;
     std::thread thread_;
 };
 
@@ -229,7 +257,9 @@ void read(int argc, char** argv) {
         if (name == "--asi") plan.asi = value();
         else if (name == "--hook") plan.hook = value();  // "" for none
         else if (name == "--truth") plan.truth = value();
-        else if (name == "--frames") plan.frames = std::atoi(value().c_str());
+        else if (name == "--ticks") plan.ticks = std::atoi(value().c_str());
+        else if (name == "--start") plan.start = value();
+        else if (name == "--end") plan.end = value();
         else if (name == "--size") std::tie(plan.width, plan.height) = pair_of(value(), 'x');
         else if (name == "--lag") plan.lag = std::atoi(value().c_str());
         else if (name == "--pace") plan.pace_ms = std::atoi(value().c_str());
@@ -247,7 +277,8 @@ void read(int argc, char** argv) {
         else if (name == "--hide-matrices") plan.render.hide_matrices = true;
         else if (name == "--reuse-normals") plan.render.reuse_normals = true;
         else if (name == "--clear-again") plan.render.clear_again = true;
-        else if (name == "--rgba") plan.render.rgba_window = true;
+        else if (name == "--format") plan.render.window_format = static_cast<DXGI_FORMAT>(std::atoi(value().c_str()));
+        else if (name == "--window-samples") plan.render.window_samples = std::atoi(value().c_str());
         else if (name == "--resize") {  // TICK:WxH
             const std::string text = value();
             const std::size_t at = text.find(':');
@@ -257,7 +288,8 @@ void read(int argc, char** argv) {
         else if (name == "--lose") plan.losses.push_back(std::atoi(value().c_str()));  // the device
         else if (name == "--online") plan.online_at = std::atoi(value().c_str());
         else if (name == "--menu") std::tie(plan.menu_from, plan.menu_to) = pair_of(value(), ':');
-        else if (name == "--hidden") std::tie(plan.hidden_from, plan.hidden_to) = pair_of(value(), ':');  // alt-tab
+        else if (name == "--hidden") plan.hides.push_back(pair_of(value(), ':'));  // alt-tab
+        else if (name == "--overlay") std::tie(plan.overlay_from, plan.overlay_to) = pair_of(value(), ':');
         else if (name == "--cutscene") plan.cutscene_at = std::atoi(value().c_str());
         else if (name == "--enhanced") plan.version = 1003, plan.present_callback = false;
         else {
@@ -271,18 +303,11 @@ void read(int argc, char** argv) {
     }
 }
 
+bool there(const std::string& path) { return GetFileAttributesA(path.c_str()) != INVALID_FILE_ATTRIBUTES; }
+
 void pump() {
     MSG message;
     while (PeekMessageW(&message, nullptr, 0, 0, PM_REMOVE)) DispatchMessageW(&message);
-}
-
-HMODULE load(const std::string& path, bool needed = true) {
-    HMODULE module = LoadLibraryA(path.c_str());
-    if (!module && needed) {
-        std::fprintf(stderr, "host: %s cannot be loaded (%lu)\n", path.c_str(), GetLastError());
-        std::exit(3);
-    }
-    return module;
 }
 
 }  // namespace
@@ -329,8 +354,10 @@ int main(int argc, char** argv) {
     int width = plan.width, height = plan.height, written = -1;
     world = world_before = scene::at(0, plan.world);
     RenderThread render(window);
-    for (ticks = 0; ticks < plan.frames; ++ticks) {
+    bool started = plan.start.empty();
+    for (ticks = 0; ticks < plan.ticks || !(plan.end.empty() || there(plan.end)); ticks += started) {
         pump();
+        started = started || there(plan.start);
         for (const auto& [at, size] : plan.sizes) {
             if (at != ticks) continue;
             std::tie(width, height) = size;
@@ -341,7 +368,7 @@ int main(int argc, char** argv) {
             if (GetModuleHandleA(plan.asi.c_str())) std::fprintf(stderr, "host: the .asi did not unload\n");
             asi = load(plan.asi);
         }
-        if (!paused) {
+        if (started && !paused) {
             world_before = world;
             world = scene::at(steps++, plan.world);
         }
@@ -362,7 +389,8 @@ int main(int argc, char** argv) {
             std::fflush(truth);
             written = world.step;
         }
-        render.push(world, std::count(plan.losses.begin(), plan.losses.end(), ticks) != 0);
+        const bool lost = std::count(plan.losses.begin(), plan.losses.end(), ticks) != 0;
+        render.push({world, lost, within(plan.overlay_from, plan.overlay_to)});
         if (plan.pace_ms) Sleep(static_cast<DWORD>(plan.pace_ms));
     }
     render.join();

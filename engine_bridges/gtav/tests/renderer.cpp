@@ -139,8 +139,9 @@ struct Renderer::Impl {
     ID3D11Device* device = nullptr;
     ID3D11DeviceContext* context = nullptr;
     IDXGISwapChain* chain = nullptr;
-    Target window_target, gbuffer[4], resolved[3], second[3], light, mirror[4], before;
-    Depth depth, shadow, mirror_depth, decoy, second_depth, depth_before, depth_now;
+    Target window_target, gbuffer[4], resolved[3], second[3], light, mirror[4];
+    Depth depth, shadow, mirror_depth, decoy, second_depth;
+    ID3D11Texture2D *of_this_step = nullptr, *of_step_before = nullptr;  // of what is late
     ID3D11VertexShader *scene_vs = nullptr, *full_vs = nullptr;
     ID3D11PixelShader *gbuffer_ps = nullptr, *light_ps = nullptr, *tone_ps = nullptr, *plain_ps = nullptr;
     ID3D11InputLayout* layout = nullptr;
@@ -148,7 +149,7 @@ struct Renderer::Impl {
     ID3D11SamplerState* points = nullptr;
     ID3D11DepthStencilState *write = nullptr, *ignore = nullptr;
     ID3D11RasterizerState* raster = nullptr;
-    bool first = true;
+    int step = -1;  // that was drawn last
 
     Target target(int w, int h, DXGI_FORMAT format, int samples = 1) {
         Target made;
@@ -205,8 +206,8 @@ struct Renderer::Impl {
         DXGI_SWAP_CHAIN_DESC desc{};
         desc.BufferDesc.Width = static_cast<UINT>(width);
         desc.BufferDesc.Height = static_cast<UINT>(height);
-        desc.BufferDesc.Format = options.rgba_window ? DXGI_FORMAT_R8G8B8A8_UNORM : DXGI_FORMAT_B8G8R8A8_UNORM;
-        desc.SampleDesc.Count = 1;
+        desc.BufferDesc.Format = options.window_format;
+        desc.SampleDesc.Count = static_cast<UINT>(options.window_samples);
         desc.BufferUsage = DXGI_USAGE_RENDER_TARGET_OUTPUT;
         desc.BufferCount = 1;
         desc.OutputWindow = window;
@@ -297,24 +298,17 @@ struct Renderer::Impl {
             for (Target& one : second) one = target(width, height, DXGI_FORMAT_R8G8B8A8_UNORM);
             second_depth = depth_target(width, height);
         }
-        if (options.late == "depth") {
-            depth_before = depth_target(w, h);
-            depth_now = depth_target(w, h);
-        }
-        if (options.late == "color") {
-            before = target(width, height, options.rgba_window ? DXGI_FORMAT_R8G8B8A8_UNORM : DXGI_FORMAT_B8G8R8A8_UNORM);
-        }
-        first = true;
     }
 
     void drop_sized() {
         context->ClearState();
-        for (Target* one : {&window_target, &light, &before}) one->drop();
+        for (Target* one : {&window_target, &light}) one->drop();
         for (Target& one : gbuffer) one.drop();
         for (Target& one : resolved) one.drop();
         for (Target& one : second) one.drop();
         for (Target& one : mirror) one.drop();
-        for (Depth* one : {&depth, &mirror_depth, &decoy, &second_depth, &depth_before, &depth_now}) one->drop();
+        for (Depth* one : {&depth, &mirror_depth, &decoy, &second_depth}) one->drop();
+        free(of_this_step), free(of_step_before);
         context->Flush();
     }
 
@@ -461,11 +455,7 @@ struct Renderer::Impl {
             bind(&light, 1, &decoy);
             context->ClearDepthStencilView(decoy.view, D3D11_CLEAR_DEPTH | D3D11_CLEAR_STENCIL, 0, 3);
         }
-        if (options.late == "depth") {
-            context->CopyResource(depth_now.texture, depth.texture);
-            if (!first) context->CopyResource(depth.texture, depth_before.texture);
-            std::swap(depth_now, depth_before);
-        }
+        if (options.late == "depth") show_step_before(depth.texture, state.step);
         if (options.clear_again) {
             bind(&light, 1, &depth);
             context->ClearDepthStencilView(depth.view, D3D11_CLEAR_DEPTH | D3D11_CLEAR_STENCIL, 0, 0);
@@ -481,17 +471,22 @@ struct Renderer::Impl {
             plain(16, height - 96, 112, 80, 0.9f, 0.1f, 0.9f);
             plain(width - 120, 16, 104, 24, 0.1f, 0.9f, 0.1f);
         }
-        if (options.late == "color") {
-            ID3D11Texture2D* now = nullptr;
+        if (options.late == "color") show_step_before(window_target.texture, state.step);
+        step = state.step;
+    }
+
+    /// Puts what was drawn in the step before into the place of what is drawn in this one.
+    void show_step_before(ID3D11Texture2D* texture, int step_now) {
+        if (step_now != step) {
+            free(of_step_before);
+            std::swap(of_this_step, of_step_before);
             D3D11_TEXTURE2D_DESC desc;
-            before.texture->GetDesc(&desc);
-            must(device->CreateTexture2D(&desc, nullptr, &now), "CreateTexture2D");
-            context->CopyResource(now, window_target.texture);
-            if (!first) context->CopyResource(window_target.texture, before.texture);
-            context->CopyResource(before.texture, now);
-            now->Release();
+            texture->GetDesc(&desc);
+            must(device->CreateTexture2D(&desc, nullptr, &of_this_step), "CreateTexture2D");
         }
-        first = false;
+        if (!of_this_step) return;  // another size since this step began
+        context->CopyResource(of_this_step, texture);
+        if (of_step_before) context->CopyResource(texture, of_step_before);
     }
 };
 

@@ -21,7 +21,8 @@ struct RenderOptions {
     bool reuse_normals = false;   // the target of the normals is drawn over after the lighting
     bool clear_again = false;     // the depth is cleared before the HUD, as for things in hand
     std::string late;             // "color" or "depth": of the step before
-    bool rgba_window = false;     // R8G8B8A8 in place of B8G8R8A8
+    DXGI_FORMAT window_format = DXGI_FORMAT_B8G8R8A8_UNORM;
+    int window_samples = 1;
 };
 
 class Renderer {

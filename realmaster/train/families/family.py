@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from realmaster.lift.pipeline_lifter import PipelineLifter
 from realmaster.train.batches import Batch
-from realmaster.train.flow import flow_loss, noised
+from realmaster.train.flow import flow_loss, frames_together, noised
+from realmaster.train.pictures import picture_losses
+from realmaster.train.settings import LossSettings
 
 Role = Literal["target", "reference"]
 """What a video is to the model."""
@@ -39,12 +41,14 @@ class Family(ABC):
     """A model to train on, loaded by its lifter."""
 
     targets: ClassVar[tuple[str, ...]]
-    """Layers that an adapter changes, by the ends of their names: the video's attention and feed-forward layers."""
+    """Layers that an adapter changes, by the ends of their names: the video's attention and feed-forward layers, of Wan
+    the last layer too."""
 
     def __init__(self, lifter: PipelineLifter) -> None:
         self.lifter: Any = lifter
         self.pipeline = lifter.pipeline
         self.device = lifter.device
+        self.loss = LossSettings()
 
     @property
     def experts(self) -> list[Expert]:
@@ -82,13 +86,39 @@ class Family(ABC):
 
     def losses(self, transformer: Any, batch: Batch) -> Tensor:
         """The loss of each sample, `[B]`."""
+        count = len(batch.target)
+        if self.lifter.rules.window == 1:
+            batch = batch.frame_by_frame()
         known = None
         if batch.first_known.any():
             known = torch.zeros_like(batch.target[:, :1], dtype=torch.bool)
             known[:, :, 0] = batch.first_known.view(-1, 1, 1, 1)
         noisy = noised(batch.target, batch.noise, batch.levels, known)
         velocity = self._velocity(transformer, noisy, batch)
-        return flow_loss(velocity, batch.target, batch.noise, known)
+        if self.loss.pictures:
+            clean = noisy - batch.levels.view(-1, 1, 1, 1, 1) * velocity.float()
+            if known is not None:
+                clean = torch.where(known, batch.target, clean)
+            return self._picture_losses(frames_together(clean, count), frames_together(batch.target, count))
+        return flow_loss(velocity, batch.target, batch.noise, known).view(count, -1).mean(1)
+
+    def _picture_losses(self, clean: Tensor, target: Tensor) -> Tensor:
+        """Of the pictures that one step from the noise level would give, of latents `[B, C, f, h, w]`, against the
+        target as the codec gives it."""
+        with torch.no_grad():
+            truth = self.decode(target)
+        patch = truth.shape[-1] // target.shape[-1] if self.loss.seams else None
+        error = (clean - target).abs().flatten(1).mean(1)
+        return picture_losses(self.decode(clean), truth, patch) + self.loss.latents * error
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents `[B, C, f, h, w]` -> video `[B, 3, T, H, W]`, float32 in about [-1, 1]; gradients pass."""
+        self.pipeline.vae.requires_grad_(False)
+        return self._decode(latents).float()
+
+    @abstractmethod
+    def _decode(self, latents: Tensor) -> Tensor:
+        """As `decode`, in any precision."""
 
     @abstractmethod
     def _velocity(self, transformer: Any, noisy: Tensor, batch: Batch) -> Tensor:

@@ -125,6 +125,14 @@ class LTX2Family(Family):
         latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode()
         return self.pipeline._normalize_latents(latents, vae.latents_mean, vae.latents_std)
 
+    def _decode(self, latents: Tensor) -> Tensor:
+        """As the pipeline decodes, at its decoder's timestep 0 where it has one."""
+        vae = self.pipeline.vae
+        mean, std = vae.latents_mean, vae.latents_std
+        latents = self.pipeline._denormalize_latents(latents, mean, std, vae.config.scaling_factor).to(vae.dtype)
+        timestep = latents.new_zeros(len(latents)) if vae.config.timestep_conditioning else None
+        return vae.decode(latents, timestep, return_dict=False)[0]
+
     @torch.inference_mode()
     def encode_caption(self, words: str) -> dict[str, Tensor]:
         """The connectors' tokens for the video, with their mask; the audio is told nothing."""

@@ -34,6 +34,9 @@ class WanFamily(Family):
         *(f"{attention}.{part}" for attention in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0")),
         "ffn.net.0.proj",
         "ffn.net.2",
+        # A patch of 2 x 2 latents has 64 numbers: a model that is narrower, as small ones are, can only ever say what
+        # its last layer spans, and frozen that has little to do with what the first layer lets through.
+        "proj_out",
     )
 
     @property
@@ -56,6 +59,15 @@ class WanFamily(Family):
 
     def _encode_reference(self, video: Tensor) -> Tensor:
         return self.pipeline.encode_video(self.lifter._reference(video).video)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """The inverse of the pipeline's `encode_video`."""
+        vae = self.pipeline.vae
+        mean, std = (
+            torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
+            for values in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        return vae.decode((latents * std + mean).to(vae.dtype), return_dict=False)[0]
 
     @torch.inference_mode()
     def encode_caption(self, words: str) -> dict[str, Tensor]:

@@ -42,7 +42,19 @@ def test_layers_hold_the_exact_numbers(tmp_path: Path) -> None:
     assert report.frames == 3 and report.missing == 0 and report.notes == []
     header, layers = read(tmp_path / "out" / "a_take_1.000001.exr")
     frame, scene = take[1], scenes[1]
-    assert set(layers) == {"R", "G", "B", "Z", "N.X", "N.Y", "N.Z", "backward.u", "backward.v", "segmentation.id", "instance.id"}  # noqa: E501 fmt: skip
+    assert set(layers) == {
+        "R",
+        "G",
+        "B",
+        "Z",
+        "N.X",
+        "N.Y",
+        "N.Z",
+        "backward.u",
+        "backward.v",
+        "segmentation.id",
+        "instance.id",
+    }  # noqa: E501 fmt: skip
     assert layers["Z"].dtype == np.float32 and np.array_equal(layers["Z"], frame.depth) and np.isinf(layers["Z"]).any()
     linear = np.stack([layers[c] for c in "RGB"], axis=-1).astype(float)
     again = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -102,6 +102,17 @@ def test_a_clock_that_was_set_back_goes_on(tmp_path: Path) -> None:
     assert np.allclose(take.elapsed, wanted)
 
 
+def test_an_engine_without_a_steady_pace_plays_as_it_was(tmp_path: Path) -> None:
+    """Stalls, bursts and a rate far from the announced one: every frame stands as long as it did, to a millisecond."""
+    rng = np.random.default_rng(3)
+    steps = np.concatenate([rng.uniform(1 / 240, 1 / 20, 50), rng.uniform(0.2, 0.6, 6), np.full(20, 1 / 144)])
+    sent = 1e5 + np.cumsum(rng.permutation(steps))
+    export_mp4(record_at(tmp_path / "t", sent.tolist()), tmp_path / "v.mp4")
+    times, seconds = played(tmp_path / "v.mp4")
+    assert np.allclose(times, sent - sent[0], atol=1e-3)
+    assert seconds == pytest.approx(sent[-1] - sent[0] + 1 / 24, abs=0.02)
+
+
 def test_each_size_gets_its_file_or_bars(tmp_path: Path) -> None:
     with start_take(tmp_path / "t") as writer:
         for serial, size in enumerate([(40, 24)] * 3 + [(24, 40)] * 2 + [(40, 24)]):

@@ -31,9 +31,7 @@ def example(native: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "example"
 
 
-def test_it_records_a_take_with_the_real_daemon(
-    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_records_a_take_with_the_real_daemon(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Ingest("tcp://127.0.0.1:*", takes=tmp_path / "takes", auto_record=True, previews=False) as ingest:
         monkeypatch.setenv("REALMASTER_ENDPOINT", ingest.endpoint)
         done = subprocess.run([example], capture_output=True, text=True, timeout=60, check=False)

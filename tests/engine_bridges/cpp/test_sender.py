@@ -68,7 +68,7 @@ class Stream:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def pixels(serial: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -394,9 +394,7 @@ def test_a_daemon_that_forgot_the_session_is_greeted_again(stream_to: Any) -> No
     assert daemon.of(wire.Hello)[1].session != first.session
 
 
-def test_a_sender_may_start_before_the_daemon(
-    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sender_may_start_before_the_daemon(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     monkeypatch.setenv("REALMASTER_ENDPOINT", f"tcp://127.0.0.1:{port}")
     monkeypatch.setenv("REALMASTER_TOKEN", TOKEN)

@@ -13,6 +13,7 @@ from typing import Any
 from capture.frame import Frame
 from capture.take import Take
 from daemon.ingest import Ingest
+from tests.daemon.engines import until
 from tests.engine_bridges import wine
 from tests.engine_bridges.gtav.truth import Truth
 
@@ -59,12 +60,14 @@ class Game:
     def __init__(self, build: Path, folder: Path, display: str) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
-        for name in ("host.exe", "ScriptHookV.dll", "realmaster.asi"):
+        for name in ("host.exe", "overlay.dll", "ScriptHookV.dll", "realmaster.asi"):
             shutil.copy2(build / name, folder / name)
         self._old = build / "old" / "ScriptHookV.dll"
         self._environment = {**wine.environment(), "DISPLAY": display, "LIBGL_ALWAYS_SOFTWARE": "1"}
+        self._lossless = False
 
     def settings(self, **settings: Any) -> None:
+        self._lossless = settings.get("mode") == "lossless"
         lines = [f"{name} = {value}" for name, value in {"fps": 0, **settings}.items()]
         (self.folder / "realmaster.ini").write_text("\r\n".join(lines) + "\r\n", "utf-8")
 
@@ -85,26 +88,44 @@ class Game:
     def record(
         self,
         *options: str,
-        frames: int = 60,
+        ticks: int = 60,
+        least: int = 0,
         size: str = SIZE,
         auto_record: bool = True,
-        timeout: float = 200,
+        replay_seconds: float = 0.0,
+        timeout: float = 600,
     ) -> Recording:
-        """Run the game for so many ticks beside an ingest that records."""
+        """Run the game for so many ticks, and on until at least so many frames are recorded, beside an ingest.
+
+        The game's world begins to move when the mod has found the ingest: on a busy machine as well, what is to happen
+        in a certain tick happens while frames are sent. In lossless mode the mod itself sees to that.
+        """
         if not (self.folder / "realmaster.ini").exists():
             self.settings()
         takes, events = self.folder.parent / "takes", []
         shutil.rmtree(takes, ignore_errors=True)
         with Ingest(
-            "tcp://127.0.0.1:*", takes=takes, auto_record=auto_record, previews=False, replay_seconds=0.0,
+            "tcp://127.0.0.1:*", takes=takes, auto_record=auto_record, previews=False, replay_seconds=replay_seconds,
             on_event=events.append,
         ) as ingest:  # fmt: skip
             place = {"REALMASTER_ENDPOINT": ingest.endpoint, "REALMASTER_TOKEN": ingest.token}
-            game = self.start("--frames", str(frames), *options, environment=place, size=size)
+            marks = [] if self._lossless else ["--start", "start"]
+            game = self.start("--ticks", str(ticks), "--end", "end", *marks, *options, environment=place, size=size)
+
+            def sessions() -> list[dict[str, Any]]:
+                return ingest.state.get("sessions", [])
+
+            def over() -> bool:
+                return game.poll() is not None
+
             try:
+                until(lambda: sessions() or over(), timeout, "a session")
+                (self.folder / "start").touch()
+                until(lambda: over() or any(s["recorded"] >= least for s in sessions()), timeout, f"{least} frames")
+                (self.folder / "end").touch()
                 printed, _ = game.communicate(timeout=timeout)
             finally:
                 game.kill()
-                game.wait(10)
+                game.wait(60)
         found = [Take(path) for path in sorted(takes.iterdir())] if takes.exists() else []
         return Recording(self.folder, game.returncode, printed, found, events)

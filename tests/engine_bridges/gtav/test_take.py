@@ -12,10 +12,10 @@ from capture.frame import Frame
 from tests.engine_bridges.gtav.game import Game, Recording
 from tests.engine_bridges.gtav.truth import STEP_SECONDS, Errors, errors, shown
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300, func_only=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900, func_only=True)]
 
 
-def assert_right(recording: Recording, *, least: int = 10, normals: bool = True) -> list[Frame]:
+def assert_right(recording: Recording, *, least: int = 20, normals: bool = True) -> list[Frame]:
     """The game ended well, and frames of its take are right to the figures that the mod promises."""
     assert recording.returncode == 0, recording.printed + recording.log
     frames = recording.frames
@@ -49,12 +49,18 @@ def residuals(frames: list[Frame]) -> list[tuple[float, float]]:
     [
         ("640x360", ()),
         ("400x300", ("--seed", "2", "--lag", "2", "--passes", "3", "--decoy")),
-        ("840x360", ("--seed", "3", "--lag", "0", "--reuse-normals", "--clear-again", "--rgba")),
+        ("840x360", ("--seed", "3", "--lag", "0", "--reuse-normals", "--clear-again", "--format", "28")),
+        ("417x233", ("--seed", "13", "--lag", "0", "--roll", "25")),
     ],
-    ids=["usual", "4:3, two frames behind, three passes, another depth", "21:9, in step, buffers used again"],
+    ids=[
+        "usual",
+        "4:3, two frames behind, three passes, another depth",
+        "21:9, in step, buffers used again",
+        "odd, rolled",
+    ],
 )
 def test_the_take_is_the_scene(game: Game, size: str, options: tuple[str, ...]) -> None:
-    recording = game.record(*options, frames=60, size=size)
+    recording = game.record(*options, least=30, size=size)
     deep = assert_right(recording)
     proofs = residuals(deep)
     assert len(proofs) == len(deep) and max(mm for mm, _ in proofs) < 2 and max(mdeg for _, mdeg in proofs) < 20
@@ -62,7 +68,7 @@ def test_the_take_is_the_scene(game: Game, size: str, options: tuple[str, ...]) 
 
 
 def test_boxes_of_cars_and_people_are_those_of_the_frame(game: Game) -> None:
-    recording = game.record(frames=40)
+    recording = game.record(least=20)
     frame = assert_right(recording)[-1]
     told = {box["handle"]: box for box in recording.truth.steps[shown(frame)]["boxes"] if box["kind"] in (0, 1)}
     take = recording.takes[0]
@@ -80,14 +86,14 @@ def test_boxes_of_cars_and_people_are_those_of_the_frame(game: Game) -> None:
 
 
 def test_without_readable_matrices_the_camera_is_counted(game: Game) -> None:
-    recording = game.record("--hide-matrices", frames=60)
+    recording = game.record("--hide-matrices", least=20)
     assert all(any(flag.startswith("sync count") for flag in frame.flags) for frame in recording.frames)
     assert_right(recording)
 
 
 def test_a_rolled_camera_of_the_other_sign_is_found_out(game: Game) -> None:
     """The natives' sign of roll is not documented for cameras: the matrices decide."""
-    recording = game.record("--roll", "12", "--other-roll", frames=60)
+    recording = game.record("--roll", "12", "--other-roll", least=30)
     frame = [frame for frame in recording.frames if "depth" in frame.channels][-1]
     found = errors(frame, recording.truth, shown(frame))
     assert found.camera < 1 and found.normal < 1, found
@@ -95,15 +101,15 @@ def test_a_rolled_camera_of_the_other_sign_is_found_out(game: Game) -> None:
 
 def test_lossless_records_every_step(game: Game) -> None:
     game.settings(mode="lossless")
-    recording = game.record(frames=200)
-    frames = assert_right(recording, least=12)
+    recording = game.record(least=60)
+    frames = assert_right(recording, least=60)
     steps = [shown(frame) for frame in recording.frames]
     assert steps == list(range(steps[0], steps[0] + len(steps))) and frames[-1].dropped_before == 0
 
 
 def test_scaled_down(game: Game) -> None:
     game.settings(scale=3)
-    recording = game.record(frames=40, size="640x360")
+    recording = game.record(least=20, size="640x360")
     frame = [frame for frame in recording.frames if "normal" in frame.channels][-1]
     assert frame.color.shape == (120, 213, 3)
     step = round(frame.time / STEP_SECONDS)
@@ -118,3 +124,11 @@ def errors_of_scaled(frame: Frame, recording: Recording, step: int) -> float:
     solid = seen.inside & np.isfinite(seen.depth)
     recorded = frame.depth[seen.y.astype(int)[solid], seen.x.astype(int)[solid]]
     return float(np.max(np.abs(recorded - seen.depth[solid]) / seen.depth[solid]))
+
+
+def test_the_thread_that_renders_is_hardly_kept(game: Game) -> None:
+    """Measured inside the game, without what Direct3D itself takes for the orders to copy."""
+    recording = game.record(least=31, ticks=1, size="1280x720")
+    (line,) = [line for line in recording.log.splitlines() if "was kept for" in line][:1]
+    told = re.search(r"was kept for ([\d.]+) ms .* a captured frame, and for ([\d.]+) ms", line)
+    assert told and float(told[1]) < 1, line

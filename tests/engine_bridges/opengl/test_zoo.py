@@ -71,9 +71,7 @@ def record(zoo: Path, library: Path, tmp_path: Path):  # noqa: ANN201
     return run
 
 
-def assert_right(
-    recording: Recording, but: tuple[slice, slice] | None = None, tolerance: float = 0.01
-) -> list[Frame]:
+def assert_right(recording: Recording, but: tuple[slice, slice] | None = None, tolerance: float = 0.01) -> list[Frame]:
     """The depth is the scene's, of the frame that the colour shows; the frames that have one, a dozen of which are
     compared with the truth."""
     deep = [frame for frame in recording.frames if "depth" in frame.channels]

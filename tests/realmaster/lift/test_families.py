@@ -33,8 +33,12 @@ SIZE = (37, 51)
 
 @pytest.fixture(scope="module")
 def take(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record_odd_take(tmp_path_factory.mktemp("odd") / "take")
+
+
+def record_odd_take(path: Path) -> Path:
     """Eleven frames of an odd size at uneven times."""
-    path, rng = tmp_path_factory.mktemp("odd") / "take", np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     descriptor = Descriptor("color", "uint8", (*SIZE, 3))
     writer = TakeWriter(path, conventions=Conventions(), descriptors=[descriptor], engine="test", game="", fps=24.0)
     camera = Camera.from_vertical_fov(np.eye(4), 1.0, SIZE[1], SIZE[0])
@@ -65,14 +69,26 @@ def test_exactly_the_takes_frames_size_and_times(
         for half, shape in {"A": (3, features), "B": (features, 3)}.items()
     }
     save_file(adapter, tmp_path / "mine.safetensors")
+    diffusers = {key.replace("self_attn.q", "attn1.to_q").replace("diffusion_model", "transformer"): value
+                 for key, value in adapter.items()}  # fmt: skip
+    save_file(diffusers, tmp_path / "diffusers.safetensors")
+    save_file(adapter, tmp_path / "half.safetensors", metadata={"reference_downscale_factor": "2"})
     profile = tmp_path / "tiny.toml"
     profile.write_text(
         f'base = "{base.as_posix()}"\nwindow = 9\noverlap = {1 if "ltx" in family else 5}\nmax_side = 64\n'
         "[sampling]\nsigmas = [1.0, 0.5]\n"
     )
     lora = str(tmp_path / "mine.safetensors")
+    given = {
+        "none": ["none"],
+        "off": [lora, "--lora-scale", "0"],
+        "on": [lora],
+        "again": [lora],
+        "diffusers": [str(tmp_path / "diffusers.safetensors")],
+        "half": [str(tmp_path / "half.safetensors")],
+    }
     videos = {}
-    for name, more in {"none": ["none"], "off": [lora, "--lora-scale", "0"], "on": [lora], "again": [lora]}.items():
+    for name, more in given.items():
         out = tmp_path / name
         arguments = ["lift", str(take), "-o", str(out), "--model", str(profile), "--seed", "3", "--lora", *more]
         assert main(arguments) == 0, capsys.readouterr().err
@@ -80,4 +96,5 @@ def test_exactly_the_takes_frames_size_and_times(
         assert images.shape == (len(TIMES), *SIZE, 3)
         np.testing.assert_allclose(times, TIMES, atol=1e-4)
         videos[name] = (out / "lifted.mp4").read_bytes()
-    assert videos["none"] == videos["off"] != videos["on"] == videos["again"]
+    assert videos["none"] == videos["off"] != videos["on"] == videos["again"] == videos["diffusers"]
+    assert videos["half"] not in (videos["none"], videos["on"])  # shown a render of half the size

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import LTX2InContextPipeline
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
 from realmaster import load_lifter
-from realmaster.lift import LiftError
+from realmaster.lift import LiftError, lift_long, pipeline_lifter
+from realmaster.lift.lifter import Guard
+from realmaster.lift.loading import lifter_of
 from realmaster.lift.ltx2 import LTX2Lifter
 from realmaster.lift.profiles import load_profile
 
@@ -43,8 +47,8 @@ def clip() -> np.ndarray:
 
 
 def test_the_class_is_diffusers_own_with_a_peft_adapter(lifter: LTX2Lifter) -> None:
-    assert type(lifter.pipeline).__name__ == "LTX2InContextPipeline"
-    assert list(lifter.pipeline.transformer.peft_config) == ["lift"]
+    assert isinstance(lifter.pipeline, LTX2InContextPipeline)
+    assert lifter._fused and all(isinstance(layer, LoraLayer) for layer in lifter._fused)
     assert all(parameter.dtype == torch.float32 for parameter in lifter.pipeline.transformer.parameters())
 
 
@@ -98,8 +102,49 @@ def test_one_forward_pass_a_step(lifter: LTX2Lifter, clip: np.ndarray) -> None:
 
 def test_the_adapter_is_what_lifts(lifter: LTX2Lifter, windowed: Path, clip: np.ndarray) -> None:
     without = load_lifter(windowed, lora="none")
-    assert not getattr(without.pipeline.transformer, "peft_config", None)
+    assert not without._fused
     assert not np.array_equal(without.lift(clip, seed=0), lifter.lift(clip, seed=0))
+
+
+def test_an_adapter_that_is_part_of_the_weights_lifts_as_one_beside_them(
+    lifter: LTX2Lifter, windowed: Path, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = lifter.pipeline.transformer.transformer_blocks[0].attn1.to_q
+    assert type(layer) is torch.nn.Linear  # it costs nothing
+    monkeypatch.setattr(pipeline_lifter, "fuse", lambda pipeline: [])
+    beside = load_lifter(windowed)
+    assert list(beside.pipeline.transformer.peft_config) == ["lift"]
+    before = lifter.lift(clip, seed=0)
+    for by in (0.0, 0.5, 1.5):  # the last is more than an adapter may weigh
+        difference = np.abs(lifter.lift(clip, strengthen=by).astype(int) - beside.lift(clip, strengthen=by))
+        assert difference.max() <= 1 and difference.mean() < 0.01
+    assert not np.array_equal(lifter.lift(clip, strengthen=0.5), before)
+    assert np.array_equal(lifter.lift(clip), before)
+
+
+def test_frames_that_stand_alone_are_lifted_side_by_side_to_the_same_pictures() -> None:
+    lifter, threads = load_lifter("embedded", device="cpu"), torch.get_num_threads()
+    frames = np.random.default_rng(1).integers(0, 255, (7, 64, 96, 3), np.uint8)
+    lifts = []
+    try:
+        for lanes in (1, 2, 3):
+            torch.set_num_threads(lanes)
+            assert len(lifter.lanes()) == lanes
+            lifts.append(np.stack(list(lift_long(lifter, frames, seed=5, steps=2))))
+            assert torch.get_num_threads() == lanes
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(lifts[0], lifts[1]) and np.array_equal(lifts[0], lifts[2])
+    assert len(np.unique(lifts[0].reshape(7, -1), axis=0)) == 7
+
+
+def test_what_cannot_be_lifted_side_by_side_is_not(lifter: LTX2Lifter) -> None:
+    profile = load_profile("embedded")
+    profile.guard = Guard(strengthen=0.2)
+    assert lifter.lanes() == [lifter]  # frames of a window belong together
+    for alone in (lifter_of(profile, "cpu"), load_lifter("embedded", device="cpu", memory="low")):
+        assert alone.lanes() == [alone]
+        assert alone.lift(np.zeros((1, 32, 48, 3), np.uint8)).shape == (1, 32, 48, 3)
 
 
 def test_a_folder_in_diffusers_layout_is_a_model(clip: np.ndarray) -> None:

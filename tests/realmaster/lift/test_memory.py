@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from realmaster.lift import LiftError, lift_long, load_lifter, pipeline_lifter
-from realmaster.lift.lifter import OutOfMemory
-from realmaster.lift.memory import GIB, LADDER, Plan, Sizes, choose, is_out_of_memory, plan_for, sizes_of
+from realmaster.lift import LiftError, lift_long, load_lifter, pipeline_lifter, pipelines
+from realmaster.lift.lifter import OutOfMemory, is_out_of_memory
+from realmaster.lift.ltx2 import LTX2Lifter
+from realmaster.lift.memory import GIB, LADDER, Plan, Sizes, choose, plan_for, sizes_of
 from realmaster.lift.pipelines import place
 from realmaster.lift.profiles import known_profiles, load_profile
 from realmaster.lift.prompts import PromptCache
@@ -165,6 +167,56 @@ def test_int8_by_torchao(profile: Path, clip: np.ndarray, usual: np.ndarray, tmp
     assert 0 < difference < 4
 
 
+def test_nf4_by_bitsandbytes(
+    profile: Path, clip: np.ndarray, usual: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """diffusers asks for a card before it lets bitsandbytes work, which needs none."""
+    pytest.importorskip("bitsandbytes")
+    from diffusers.quantizers.bitsandbytes.bnb_quantizer import BnB4BitDiffusersQuantizer as Quantizer
+
+    monkeypatch.setattr(Quantizer, "validate_environment", lambda self, *args, **kwargs: None)
+    monkeypatch.setattr(Quantizer, "update_device_map", lambda self, device_map: device_map or {"": "cpu"})
+    monkeypatch.setattr(pipelines, "has_card", lambda: True)
+    quantised = profile.with_name("nf4.toml")
+    quantised.write_text('quantise = "nf4"\n' + profile.read_text())
+    lifter = load_lifter(quantised, device="cpu")
+    assert "nf4" in str(lifter.plan)
+    layer = lifter.pipeline.transformer.transformer_blocks[0].attn1.to_q
+    assert type(layer.base_layer).__name__ == "Linear4bit" and layer.base_layer.weight.dtype == torch.uint8
+    assert torch.equal(
+        layer.lora_A["lift"].weight, diffusers_keys()["transformer.transformer_blocks.0.attn1.to_q.lora_A.weight"]
+    )
+    difference = np.abs(lifter.lift(clip, "a street").astype(int) - usual).mean()
+    bare = np.abs(load_lifter(profile, "none").lift(clip, "a street").astype(int) - usual).mean()
+    assert 0 < difference < bare
+
+
+@pytest.mark.parametrize("family", ["ltx2", "wan"])
+def test_blocks_are_compiled_whole_and_lift_the_same(
+    family: str, profile: Path, clip: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced as for any compiler, in one piece; run as traced, since a real one takes minutes."""
+    traced: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: object) -> object:
+        traced.append(graph.code)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    plain = profile if family == "ltx2" else tmp_path / "wan.toml"
+    if family == "wan":
+        base = save_tiny_wan(tmp_path / "base")
+        plain.write_text(f'base = "{base.as_posix()}"\nwindow = 17\noverlap = 9\nmax_side = 96\n')
+    compiled = tmp_path / "compiled.toml"
+    compiled.write_text("compile = true\n" + plain.read_text().replace("mine.safe", f"{profile.parent}/mine.safe"))
+    lifter = load_lifter(compiled)
+    prefix = clip[:5] if family == "wan" else clip[:1]
+    for given in ({}, {"prefix": prefix}):  # of another number of segments
+        lifted = lifter.lift(clip, "a street", steps=2, **given)
+        assert np.abs(lifted.astype(int) - load_lifter(plain).lift(clip, "a street", steps=2, **given)).max() <= 1
+    assert traced
+
+
 @pytest.mark.parametrize(("how", "package"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
 def test_a_missing_extra_is_named(how: str, package: str, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -208,6 +260,13 @@ def test_the_text_encoder_is_loaded_once_for_all_windows_and_goes(
     auto = load_lifter(profile)
     auto.lift(clip, "another", steps=1)
     assert len(loads) == 2 and auto._encoder is not None
+
+
+def test_words_go_where_the_text_encoder_is(profile: Path) -> None:
+    encoder = pipeline_lifter.load_encoder(LTX2Lifter.pipeline_class, load_profile(str(profile)), torch.float32)
+    assert encoder._execution_device == torch.device("cpu")
+    encoder.text_encoder.to("meta")  # as to a card
+    assert encoder._execution_device == torch.device("meta")
 
 
 def test_another_text_encoder_does_not_hear_this_ones_words(profile: Path, clip: np.ndarray, tmp_path: Path) -> None:

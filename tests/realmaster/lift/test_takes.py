@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from capture.camera import Camera, Conventions
 from capture.frame import Channel, Descriptor, Frame
 from capture.take import Take, TakeWriter
 from capture.video import read_video
+from realmaster.commands.lift import _name_whole_lifts
 from realmaster.lift import LiftError, LiftRules, lift_job, lift_take, load_lifter
 from realmaster.lift.cues import draw_cue
 from realmaster.lift.lifter import Cue, Guard
@@ -48,6 +55,9 @@ class Brighter:
         self.settings = {"window": window, "overlap": overlap}
         self.calls: list[dict[str, Any]] = []
         self._stop_at = stop_at
+
+    def lanes(self):
+        return [self]
 
     def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None, *, anchors=(), references=(),
              negative_prompt=None, strengthen=0.0):  # fmt: skip
@@ -145,6 +155,65 @@ def test_an_interrupted_lift_goes_on_to_the_same_file(
     assert report["windows_resumed"] == stop_at and len(resumed.calls) == 5 - stop_at
     for name in ("lifted.mp4", "still-00022.png"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_side_by_side_an_interrupted_lift_goes_on_to_the_same_file(record: Callable[..., Take], tmp_path: Path) -> None:
+    class Lanes(Brighter):
+        def __init__(self) -> None:
+            super().__init__(window=1, overlap=0)
+
+        def lanes(self):
+            return [self, self]
+
+    def stop(done: int, total: int) -> None:
+        if done == 7:
+            raise Stopped
+
+    take = record(23, cuts=(11,))
+    lift_take(take, tmp_path / "one", Brighter(window=1, overlap=0))
+    with pytest.raises(Stopped):
+        lift_take(take, tmp_path / "two", Lanes(), progress=stop)
+    report = lift_take(take, tmp_path / "two", Lanes())
+    assert 7 <= report["windows_resumed"] <= 11 and report["windows"] == 23
+    assert (tmp_path / "one" / "lifted.mp4").read_bytes() == (tmp_path / "two" / "lifted.mp4").read_bytes()
+
+
+def lift_and_die(take: Path, out: Path, at: int) -> None:
+    """Lift in this process, which dies, as by a power cut, where it touches the disk for the `at`-th time."""
+    torch.set_num_threads(1)  # the threads of the process that this one is a copy of are not here
+    touched = itertools.count(1)
+
+    def die(event: str, _arguments: object) -> None:
+        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and next(touched) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(die)
+    lift_take(Take(take), out, Brighter(), seed=4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs processes that start as copies")
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_anywhere_it_goes_on_to_the_same_file(record: Callable[..., Take], tmp_path: Path, seed: int) -> None:
+    take, processes, out = record(23), multiprocessing.get_context("fork"), tmp_path / "part"
+    lift_take(take, tmp_path / "whole", Brighter(), seed=4)
+    random, deaths = np.random.default_rng(seed), 0
+    for _ in range(12):
+        process = processes.Process(target=lift_and_die, args=(take.path, out, int(random.integers(1, 40))))
+        process.start()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        if process.exitcode == 0 or not (out / "job.json").exists() and (out / "report.json").exists():
+            break
+        deaths += 1
+    else:
+        lift_take(take, out, Brighter(), seed=4)
+    assert deaths
+    names = ["lifted.mp4", "report.json", "still-00000.png", "still-00011.png", "still-00022.png"]
+    assert [path.name for path in sorted(out.iterdir()) if not path.name.startswith(".")] == names
+    for name in set(names) - {"report.json"}:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_window_that_was_not_saved_whole_is_lifted_again(record: Callable[..., Take], tmp_path: Path) -> None:
@@ -327,3 +396,13 @@ def test_a_real_model_goes_on_to_the_same_file(record: Callable[..., Take], tmp_
     assert report["windows_resumed"] >= 1
     assert (tmp_path / "part" / "lifted.mp4").read_bytes() == (tmp_path / "whole" / "lifted.mp4").read_bytes()
     shutil.rmtree(tmp_path / "base")
+
+
+def test_a_lift_that_was_whole_but_for_its_name_gets_it(record: Callable[..., Take], tmp_path: Path) -> None:
+    """A program that is killed between the last two things that it does."""
+    take = record(13)
+    lift_take(take, tmp_path / ".mine-1.part", Brighter())
+    with pytest.raises(Stopped):
+        lift_take(take, tmp_path / ".mine-2.part", Brighter(stop_at=1))
+    _name_whole_lifts(tmp_path)
+    assert (tmp_path / "mine-1" / "lifted.mp4").exists() and not (tmp_path / "mine-2").exists()

@@ -11,7 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import save_file
 
-from realmaster.lift import LiftError, lift_long, load_lifter
+from realmaster.lift import LiftError, lift_long, load_lifter, pipeline_lifter
 from realmaster.lift.wan import WanLifter
 from tests.realmaster.lift.tiny_wan import save_tiny_wan
 
@@ -175,7 +175,8 @@ def test_both_forms_of_keys_are_one_adapter(fast: Path, clip: np.ndarray, tmp_pa
     assert np.array_equal(*lifts)
 
 
-def test_each_expert_has_its_own_file(fast: Path, tmp_path: Path) -> None:
+def test_each_expert_has_its_own_file(fast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_lifter, "fuse", lambda pipeline: [])
     save_file(trainer_keys(1), tmp_path / "street_HIGH_noise.safetensors")
     save_file(trainer_keys(2), tmp_path / "street_low_noise.safetensors")
     high, low = load_lifter(fast, lora=str(tmp_path)).pipeline.experts

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 
-def tiny_wan(experts: int = 1, seed: int = 0) -> WanPipeline:
+def tiny_wan(experts: int = 1, seed: int = 0, head_dim: int = 12) -> WanPipeline:
     """Wan 2.1 (one expert) or 2.2 (two)."""
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
@@ -30,7 +30,7 @@ def tiny_wan(experts: int = 1, seed: int = 0) -> WanPipeline:
     )
     transformers = [
         WanTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=12, text_dim=32, freq_dim=256, ffn_dim=32, num_layers=2,
+            num_attention_heads=2, attention_head_dim=head_dim, text_dim=32, freq_dim=256, ffn_dim=32, num_layers=2,
             rope_max_seq_len=32,
         )
         for _ in range(experts)
@@ -48,8 +48,8 @@ def tiny_wan(experts: int = 1, seed: int = 0) -> WanPipeline:
     return pipeline
 
 
-def save_tiny_wan(folder: Path, experts: int = 1, seed: int = 0) -> Path:
-    tiny_wan(experts, seed).save_pretrained(folder)
+def save_tiny_wan(folder: Path, experts: int = 1, seed: int = 0, head_dim: int = 12) -> Path:
+    tiny_wan(experts, seed, head_dim).save_pretrained(folder)
     return folder
 
 

@@ -7,11 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, ViTConfig, ViTModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTokenizerFast,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    ViTConfig,
+    ViTModel,
+)
 
 from capture.frame import Channel, Descriptor, Frame
 from realmaster.measure import Scorer
-from realmaster.measure.learned import Cmmd, DinoStructure, FaceIdentity, Kid, NotHere, learned_measures
+from realmaster.measure.learned import (
+    Cmmd,
+    DinoStructure,
+    FaceIdentity,
+    Kid,
+    NotHere,
+    PhotoOdds,
+    arcface,
+    learned_measures,
+)
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
          "image_size": 32, "patch_size": 8}  # fmt: skip
@@ -25,6 +42,23 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     ViTModel(ViTConfig(**SMALL)).save_pretrained(folder / "vit")
     CLIPVisionModelWithProjection(CLIPVisionConfig(**SMALL, projection_dim=16)).save_pretrained(folder / "clip")
     return str(folder / "vit"), str(folder / "clip")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of a small CLIP, both towers, with a tokenizer of single characters."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clip")
+    small = SMALL | {"projection_dim": 16}
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+            "vocab_size": 80, "bos_token_id": 78, "eos_token_id": 79, "max_position_embeddings": 64}  # fmt: skip
+    CLIPModel(CLIPConfig(text_config=text, vision_config=small, projection_dim=16)).save_pretrained(folder)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    vocabulary |= {"<|startoftext|>": 78, "<|endoftext|>": 79}
+    CLIPTokenizerFast(vocab=vocabulary, merges=[]).save_pretrained(folder)
+    return str(folder)
 
 
 def frame(index: int) -> Frame:
@@ -89,13 +123,47 @@ def test_faces_are_matched_by_where_they_are() -> None:
     assert none["lifted"].faces is None
 
 
+def test_photographs_are_told_from_games_by_clip(clip: str) -> None:
+    found = scores([PhotoOdds(clip)], noisy)
+    assert found["lifted"].photo_odds != found["render"].photo_odds
+    same = scores([PhotoOdds(clip)], lambda color: color)
+    assert same["lifted"].photo_odds == same["render"].photo_odds is not None
+
+
+def test_arcface_is_read_from_a_folder_of_onnx(tmp_path: Path) -> None:
+    """Small models with random weights in the forms that insightface knows a detector and an embedder by."""
+    pytest.importorskip("insightface")
+    from tests.realmaster.measure.tiny_faces import save_tiny_faces
+
+    faces = arcface(save_tiny_faces(tmp_path / "faces"))
+    picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+    seen = faces(picture)
+    assert seen and all(box.shape == (4,) and embedding.shape == (32,) for box, embedding in seen)
+    found = scores([FaceIdentity(faces)], lambda color: color)
+    assert found["lifted"].faces == pytest.approx(1.0, abs=1e-5)
+    assert scores([FaceIdentity(faces)], noisy)["lifted"].faces < 0.999
+    (tmp_path / "faces" / "embedder.onnx").unlink()
+    with pytest.raises(NotHere, match="detector and of ArcFace"):
+        arcface(tmp_path / "faces")
+    (tmp_path / "faces" / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(NotHere, match="broken.onnx does not load"):
+        arcface(tmp_path / "faces")
+
+
 def test_what_is_absent_says_so_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     measures, absent = learned_measures()
     assert measures == []
-    assert [each.measure for each in absent] == ["DINO structure distance", "ArcFace", "LPIPS", "CMMD", "KID"]
+    assert [each.measure for each in absent] == [
+        "DINO structure distance",
+        "ArcFace",
+        "Likeness to photographs",
+        "LPIPS",
+        "CMMD",
+        "KID",
+    ]
     assert all(str(each).startswith(f"{each.measure} is not scored: ") for each in absent)
     with pytest.raises(NotHere, match="--dino"):
         learned_measures(dino="nowhere/at-all")

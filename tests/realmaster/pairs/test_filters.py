@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, ImageFilter
 
 from capture.frame import Frame
-from realmaster.pairs.filters import PairScores, reasons, score_anchor, score_pair, structure_reasons
+from realmaster.pairs.filters import score_anchor, score_pair
 from realmaster.pairs.settings import load_settings
+from realmaster.pairs.verdicts import PairScores, reasons, structure_reasons
 from tests.realmaster.pairs.city_takes import frames_of, truth
 
 SETTINGS = load_settings()
@@ -100,6 +101,20 @@ def test_anchors_of_another_place_or_moved_aside_are_turned_down(streets: dict) 
     assert not structure_reasons(score_anchor(frame, picture), SETTINGS.anchors)
     for wrong in (picture[:, ::-1], np.roll(picture, 4, 1), streets[SEEDS[1]][1][BEFORE]):
         assert structure_reasons(score_anchor(frame, np.ascontiguousarray(wrong)), SETTINGS.anchors)
+
+
+def test_dark_things_beside_edges_do_not_move_a_picture_that_lies_in_place() -> None:
+    """A street whose light and shadow fit the engine's edges best a pixel and a half aside; moved by so much, it is
+    turned down."""
+    size = (256, 144)
+    (frame,), picture = frames_of(987003, 1, size=size), truth(987003, 1, size=size)[0]
+    found = score_anchor(frame, picture)
+    assert found.offset is not None and found.offset < 0.2 / size[0]
+    assert not structure_reasons(found, SETTINGS.anchors)
+    for shift, axis in ((2, 1), (-2, 1), (2, 0), (-2, 0)):
+        moved = score_anchor(frame, np.roll(picture, shift, axis))
+        assert moved.offset == pytest.approx(2 / size[0], rel=0.1)
+        assert structure_reasons(moved, SETTINGS.anchors)
 
 
 def test_without_geometry_what_can_be_measured_still_is() -> None:

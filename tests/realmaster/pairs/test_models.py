@@ -178,6 +178,9 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
 
+    def lanes(self):
+        return [self]
+
     def lift(self, clip, prompt="", seed=0, prefix=None, steps=None, progress=None, *, anchors=None, references=None):
         self.calls.append({"frames": len(clip), "prefix": prefix, "anchors": dict(anchors or {})})
         last = (anchors or {})[len(clip) - 1]

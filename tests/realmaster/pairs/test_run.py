@@ -251,7 +251,7 @@ def test_a_process_that_dies_is_replaced(take: Take, tmp_path: Path, log: Path) 
     assert calls(log, "edit") in (6, 7, 8)  # those of the clip that it had in hand, perhaps
 
 
-def test_workers_end_with_their_crew(tmp_path: Path) -> None:
+def test_liftss_end_with_their_crew(tmp_path: Path) -> None:
     crew = ProcessCrew(make_job(tmp_path / "d", EDITOR, PROPAGATOR, settings()), 1)
     assert [event.kind for event in _wait(crew)] == ["ready"]
     process = crew._members[0][0]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from realmaster.train.batches import Batch, Batches, Sample, Schedule, ahead
+from realmaster.train.batches import Batch, Batches, Sample, Schedule
+from realmaster.train.latents import ahead
 from realmaster.train.settings import load_settings
 
 
@@ -40,7 +41,7 @@ def samples(tmp_path: Path) -> list[Sample]:
         save_file({"0": torch.full((2, 3, 4, 4), float(number))}, paths[0])
         save_file({"0": torch.full((2, 3, 2, 2), -float(number))}, paths[1])
         save_file({"prompt": torch.full((5, 3), float(number))}, paths[2])
-        made.append(Sample("0", paths[0], (paths[1],), paths[2], (2, 3, 4, 4), 48))
+        made.append(Sample(("0",), paths[0], (paths[1],), paths[2], (2, 3, 4, 4), 48))
     save_file({"prompt": torch.full((5, 3), -1.0)}, tmp_path / "none.safetensors")
     return made
 
@@ -85,7 +86,7 @@ def test_a_sample_keeps_its_pair_together(samples: list[Sample], tmp_path: Path)
 
 
 def test_a_still_is_never_given(samples: list[Sample], tmp_path: Path) -> None:
-    stills = [Sample("0", s.target, s.shown, s.words, (2, 1, 4, 4), 16) for s in samples]
+    stills = [Sample(("0",), s.target, s.shown, s.words, (2, 1, 4, 4), 16) for s in samples]
     plan = load_settings(overrides={"first_frame": 1.0, "batch_size": 6})
     assert not Batches(stills, tmp_path / "none.safetensors", plan, (0.0, 1.0)).make(0, 0).first_known.any()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from realmaster.train.settings import Settings, TrainError, load_settings, to_toml
+from realmaster.settings import to_toml
+from realmaster.train.settings import Settings, TrainError, load_settings
 
 
 def test_the_defaults_are_the_published_recipe() -> None:
@@ -37,8 +38,8 @@ def test_a_model_may_have_a_recipe_of_its_own_but_no_path_is_one(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("steps = 0", "steps is wrong"),
-        ("[adapter]\nrnak = 3", "adapter.rnak is wrong"),
+        ("steps = 0", "are wrong at steps"),
+        ("[adapter]\nrnak = 3", "are wrong at adapter.rnak"),
         ("steps = ", "not valid TOML"),
         ('cue = "depth"\nreferences = ["depth"]', "cue and references"),
     ],

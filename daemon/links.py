@@ -1,0 +1,68 @@
+"""What a bridge on a slow link is asked for: as little loss as lets the game's frames through.
+
+Works on channels and numbers; knows nothing of sockets. The sizes expected are rules of thumb: credits stop a bridge
+that sends more than its link carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from capture.frame import Descriptor
+from capture.reduction import CODECS, JPEG, SHRINK, Reduction
+
+USED = 0.8
+"""Of what a link carries, frames may take this share: the rest is for bursts, and for others on it."""
+
+EXPECTED = {"zstd": 0.1, "depth": 0.35, "image": 0.5, JPEG: 0.15}
+"""What is left of a channel, by codec, where there is much detail."""
+
+SHRINKS = (2, 3, 4)
+
+
+def choose(
+    channels: Sequence[Descriptor], fps: float, mode: str, capabilities: Collection[str], mbit: float
+) -> tuple[Reduction, str]:
+    """What to ask of a bridge whose link carries `mbit` Mbit/s, and a sentence for the user where its frames do not
+    come through all the same, else "". A lossless session loses no bit: its engine waits."""
+    room = USED * mbit * 1e6 / 8 / fps
+    best = Reduction()
+    for best in _ladder(channels, mode, capabilities):
+        if _size(channels, best) <= room:
+            return best, ""
+    size = _size(channels, best)
+    what = "its engine waits" if mode == "lossless" else f"about {100 * (1 - room / size):.0f}% of its frames are lost"
+    can = "" if best != Reduction() else ", and this bridge cannot send fewer"
+    return best, (
+        f"The game makes {8 * size * fps / 1e6:.0f} Mbit/s, more than {USED * mbit:g} of its link{can}: {what}. Lower "
+        "its resolution or rate, or leave channels out."
+    )
+
+
+def _ladder(channels: Sequence[Descriptor], mode: str, capabilities: Collection[str]) -> Iterator[Reduction]:
+    """What a bridge with these capabilities can do, from no loss to the most."""
+    can = [codec for codec in CODECS if f"codec:{codec}" in capabilities]
+    exact = {channel.name: codec for channel in channels if (codec := _exact(channel)) in can}
+    yield Reduction()
+    yield Reduction(1, exact)
+    if mode == "lossless":
+        return
+    pictures = {channel.name: JPEG for channel in channels if channel.family == "color"} if JPEG in can else {}
+    yield Reduction(1, exact | pictures)
+    if SHRINK in capabilities:
+        yield from (Reduction(shrink, exact | pictures) for shrink in SHRINKS)
+
+
+def _exact(channel: Descriptor) -> str:
+    """The codec for a channel that keeps every bit."""
+    if channel.family in ("segmentation", "instance"):
+        return "zstd"
+    return "image" if channel.dtype in ("uint8", "int8") else "depth"
+
+
+def _size(channels: Sequence[Descriptor], reduction: Reduction) -> float:
+    """Bytes of a frame, about."""
+    return sum(
+        reduction.describe(channel).nbytes * EXPECTED.get(reduction.codecs.get(channel.name, ""), 1.0)
+        for channel in channels
+    )
