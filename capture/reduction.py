@@ -20,6 +20,9 @@ from capture.errors import FrameError
 from capture.frame import Descriptor
 from capture.picking import picked, picked_camera, picked_color
 
+PROBE = "probe"
+"""Capability of a bridge that lets the daemon see what the link carries."""
+
 SHRINK = "shrink"
 """Capability of a bridge that can send every n-th pixel only."""
 
@@ -27,7 +30,7 @@ JPEG = "jpeg"
 CODECS = ("zstd", "depth", "image", JPEG)
 """How a channel may be packed. All but the last keep every bit: see `capture.codecs`. JPEG is for colours."""
 
-CAPABILITIES = (SHRINK, *(f"codec:{name}" for name in CODECS))
+CAPABILITIES = (PROBE, SHRINK, *(f"codec:{name}" for name in CODECS))
 """What a bridge that can do all of this says in hello."""
 
 JPEG_QUALITY = 90

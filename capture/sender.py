@@ -541,8 +541,11 @@ class FrameSender:
 
     def _deliver(self, message: wire.Message) -> bool:
         """Hands a message to ZeroMQ without waiting; False when there is no connection or its buffer is full."""
+        return self._deliver_parts(wire.encode(message))
+
+    def _deliver_parts(self, parts: list[bytes | memoryview]) -> bool:
         try:
-            self._socket.send_multipart(wire.encode(message), zmq.NOBLOCK, copy=False)
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
         return True
@@ -556,6 +559,12 @@ class FrameSender:
         if isinstance(message, wire.Memory):
             if message.session == self._hello.session and wire.SHARED_MEMORY in self._hello.capabilities:
                 self._attach(message)
+        elif isinstance(message, wire.Probe):
+            if message.session == self._hello.session:
+                # Both ready before the first goes: the time between them is the link's alone.
+                answers = [wire.encode(wire.Probed(message.session, size)) for size in (0, message.bytes)]
+                for answer in answers:
+                    self._deliver_parts(answer)
         elif isinstance(message, wire.Welcome):
             if message.session == self._hello.session and self._hello_due == math.inf:
                 self._welcome = message

@@ -11,6 +11,7 @@ The same layout in prose, for other languages: engine_bridges/PROTOCOL.md.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, get_args
@@ -310,6 +311,53 @@ class Attached:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """Bridge to daemon: the answer to `probe`, two of these, one right behind the other: of no bytes, and of as many as
+    were asked for."""
+
+    type: ClassVar[str] = "probed"
+    session: str
+    """The id from hello."""
+    bytes: int
+    """Bytes of the array part; of none there is no part. What they are says nothing."""
+
+    def _header(self) -> dict[str, Any]:
+        return {"session": self.session, "bytes": int(self.bytes)}
+
+    @classmethod
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Probed:
+        session, size = h.take("session", as_session), h.take("bytes", as_count)
+        came = [part.nbytes for part in pixels.parts]
+        if came != [size] * (size > 0):
+            raise malformed(f"the probed is of {size} bytes, but has parts of {came}")
+        return cls(session, size)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Daemon to bridge: send this many bytes, so that it is seen what the link carries; answered by `probed`.
+
+    Comes before `welcome`, perhaps several times; only to a bridge with the capability `capture.reduction.PROBE`.
+    """
+
+    type: ClassVar[str] = "probe"
+    session: str
+    """The id from hello."""
+    bytes: int
+    """1 to MOST_PROBE_BYTES."""
+
+    def _header(self) -> dict[str, Any]:
+        return {"session": self.session, "bytes": int(self.bytes)}
+
+    @classmethod
+    def _from_header(cls, h: Header, pixels: _Pixels) -> Probe:
+        session, size = h.take("session", as_session), h.take("bytes", as_count)
+        if not 1 <= size <= MOST_PROBE_BYTES:
+            raise malformed(f"the probe asks for {size} bytes; 1 to {MOST_PROBE_BYTES} are allowed")
+        return cls(session, size)
+
+
+@dataclass(frozen=True)
 class Memory:
     """Daemon to bridge: shared memory for the pixels of this session; answered by `attached`.
 
@@ -483,13 +531,13 @@ class Goodbye:
         )
 
 
-FromBridge = Hello | FrameMessage | Channels | Event | Attached | Bye
-FromDaemon = Memory | Welcome | Credit | Control | Error | Goodbye
+FromBridge = Hello | FrameMessage | Channels | Event | Attached | Probed | Bye
+FromDaemon = Memory | Probe | Welcome | Credit | Control | Error | Goodbye
 Message = FromBridge | FromDaemon
 MESSAGES: dict[str, Any] = {cls.type: cls for cls in get_args(Message)}
 """Every message class by its type."""
 
-FROM_BRIDGE = ("hello", "frame", "channels", "event", "attached", "bye")
+FROM_BRIDGE = ("hello", "frame", "channels", "event", "attached", "probed", "bye")
 """Message types that a daemon receives."""
 
 FROM_DAEMON = tuple(kind for kind in MESSAGES if kind not in FROM_BRIDGE)
@@ -500,6 +548,9 @@ EVENTS = ("marker", "cut", "record_start", "record_stop", "record_toggle", "repl
 
 SHARED_MEMORY = "shared_memory"
 """Capability of a bridge that can leave its pixels in shared memory, where the daemon offers it."""
+
+MOST_PROBE_BYTES = 8 * 2**20
+"""Most bytes that a `probe` asks for."""
 
 _NUMBERS = {name: np.dtype(name).newbyteorder("<") for name in DTYPES}
 
@@ -535,6 +586,8 @@ def encode(message: Message) -> list[bytes | memoryview]:
     parts: list[bytes | memoryview] = [packed]
     if isinstance(message, FrameMessage) and message.slot is None:
         parts += [part.array.data if isinstance(part.array, Coded) else _bytes_of(part.array) for part in message.parts]
+    elif isinstance(message, Probed) and message.bytes:
+        parts.append(_noise(message.bytes))
     return parts
 
 
@@ -631,7 +684,7 @@ def _decode(
     if not isinstance(kind, str) or kind not in (MESSAGES if accept is None else accept):
         raise ProtocolError("unknown_type", f"The message type {str(kind)[:40]!r} is not understood here.")
     arrays = views[1:]
-    if arrays and kind != FrameMessage.type:
+    if arrays and kind not in (FrameMessage.type, Probed.type):
         raise malformed(f"a {kind} has no array parts, but {len(arrays)} came")
     total = sum(view.nbytes for view in arrays)
     if total > limits.frame_bytes:
@@ -640,6 +693,12 @@ def _decode(
     message = MESSAGES[kind]._from_header(fields_left, _Pixels(arrays, slots, limits.frame_bytes))
     fields_left.finish()
     return message
+
+
+def _noise(size: int) -> bytes:
+    """Bytes that no tunnel makes fewer."""
+    noise = random.Random(0).randbytes(min(size, 65536))
+    return (noise * (size // 65536 + 1))[:size]
 
 
 def _take_descriptors(h: Header) -> tuple[Descriptor, ...]:

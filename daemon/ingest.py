@@ -37,14 +37,14 @@ from capture.connection import (
 from capture.errors import ProtocolError, TakeError, UserError
 from capture.frame import Descriptor, Frame
 from capture.keys import BridgeKey, KeyRing, new_pair
-from capture.reduction import Reduction
+from capture.reduction import PROBE, Reduction
 from capture.shared_memory import Segment
 from capture.take import TakeWriter, WriterSettings, new_take_path
 from capture.take_writer import make_preview
-from daemon.access import Offenders, check_listen, is_token
+from daemon.access import Offenders, check_listen, is_loopback, is_token
 from daemon.encoding import Encoders, Encoding
 from daemon.gate import Gate
-from daemon.links import choose
+from daemon.links import LinkProbe, choose
 from daemon.recorder import Recorder, TakeReport
 from daemon.ring import Ring
 from daemon.session import Session, Settings
@@ -334,8 +334,8 @@ class Ingest:
             slots = None if session is None else () if session.memory is None else session.memory.slots
             message = wire.decode(parts, self.settings.limits, accept=wire.FROM_BRIDGE, slots=slots)
             if isinstance(message, wire.Hello):
-                self._on_hello(identity, message)
-            elif isinstance(message, wire.Attached) and (session is None or session.leaving):
+                self._on_hello(identity, message, is_loopback(_address(parts[0])))
+            elif isinstance(message, wire.Attached | wire.Probed) and (session is None or session.leaving):
                 pass  # it crossed the end of the session, and matters no more
             elif session is None or session.leaving:
                 raise ProtocolError("no_session", f"A {message.type} came without a session: say hello first.")
@@ -349,6 +349,8 @@ class Ingest:
                     self._on_bridge_event(session, message)
                 elif isinstance(message, wire.Attached):
                     self._on_attached(session, message)
+                elif isinstance(message, wire.Probed):
+                    self._on_probed(session, message, now)
                 else:
                     session.leaving = True
                     self._stop_recording(session)
@@ -371,14 +373,14 @@ class Ingest:
             log.warning("a peer is ignored for %.0f s after %d errors", self.settings.error_seconds, errors)
         self._send(peer, wire.Error(error.code, error.sentence))
 
-    def _on_hello(self, peer: bytes, hello: wire.Hello) -> None:
+    def _on_hello(self, peer: bytes, hello: wire.Hello, here: bool) -> None:
         # Who came through the gate has shown a key.
         if self._gate is None and not is_token(hello.token, self.token):
             raise ProtocolError(
                 "token", "The token is missing or wrong: take it from the daemon's connection file or REALMASTER_TOKEN."
             )
         ring = Ring(self.replay_seconds, self.replay_bytes)
-        session = Session(peer, hello, self.settings, ring, wanted=self.auto_record)
+        session = Session(peer, hello, self.settings, ring, wanted=self.auto_record, here=here, welcomed=False)
         self._check_size(hello.channels)
         if (old := self._sessions.get(peer)) is not None:
             self._end(old, "by a new hello of the same bridge")
@@ -389,9 +391,9 @@ class Ingest:
         self._encoders.prepare(hello.channels, session.pool, self.precision)
         if session.shares:
             self._offer_memory(session, wire.slot_layout(descriptor.nbytes for descriptor in hello.channels)[1])
-        session.welcomed = self.settings.remote_mbit is None or session.offered is None
-        if session.welcomed:  # else its answer tells whether it is on this machine
-            self._welcome(session)
+        matters = self.settings.remote_mbit is not None or self._measures(session)
+        if session.offered is None or not matters:
+            self._learn_link(session)  # else its answer about the memory tells whether it is on this machine
         height, width = hello.channels[0].shape[:2]
         names = ", ".join(descriptor.name for descriptor in hello.channels)
         fields = {"session": session.id, "engine": hello.engine, "game": hello.game}
@@ -401,24 +403,46 @@ class Ingest:
         )  # fmt: skip
         self._on_event({"event": "session_opened", "session": session.id, "engine": hello.engine, "game": hello.game})
 
+    def _measures(self, session: Session) -> bool:
+        """Whether the link of this bridge is to be measured, if it does not share memory with us."""
+        return self.settings.remote_mbit is None and not session.here and PROBE in session.hello.capabilities
+
+    def _learn_link(self, session: Session) -> None:
+        """Welcome the bridge as soon as it is known what its link carries, where that matters."""
+        if session.memory is None and self._measures(session):
+            session.probe = LinkProbe(time.monotonic())
+            self._send(session.peer, wire.Probe(session.id, session.probe.bytes))
+            return
+        told = self.settings.remote_mbit
+        if session.memory is None and told is not None and math.isfinite(told):
+            session.mbit = told
+        self._welcome(session)
+
+    def _on_probed(self, session: Session, message: wire.Probed, now: float) -> None:
+        probe = session.probe
+        if probe is None or message.session != session.id or not probe.hear(message.bytes, now):
+            return
+        if probe.mbit is None:
+            self._send(session.peer, wire.Probe(session.id, probe.bytes))
+            return
+        session.mbit = probe.mbit
+        log.info("the link of %s carries %.3g Mbit/s", session.title, probe.mbit)
+        self._welcome(session)
+
     def _welcome(self, session: Session) -> None:
-        hello, mbit = session.hello, self.settings.remote_mbit
-        if mbit is not None and session.memory is None:
+        session.welcomed, session.probe = True, None
+        hello, mbit = session.hello, session.mbit
+        if mbit is not None:
             reduction, problem = choose(hello.channels, hello.fps, hello.mode, hello.capabilities, mbit)
             if problem:
                 session.notice({"reason": "link", "sentence": problem})
                 log.warning("%s: %s", session.title, problem)
             if reduction != Reduction():
                 session.reduction = reduction
-                log.info("for its link of %g Mbit/s, %s is asked for %s", mbit, session.title, reduction)
+                log.info("for its link of %.3g Mbit/s, %s is asked for %s", mbit, session.title, reduction)
         names = tuple(descriptor.name for descriptor in hello.channels)
         most = self.settings.limits.frame_bytes
         self._send(session.peer, wire.Welcome(hello.session, names, hello.mode, session.held, most, session.reduction))
-
-    def _welcome_late(self, session: Session) -> None:
-        if not session.welcomed:
-            session.welcomed = True
-            self._welcome(session)
 
     def _check_size(self, channels: Sequence[Descriptor]) -> None:
         size, most = sum(descriptor.nbytes for descriptor in channels), self.settings.limits.frame_bytes
@@ -523,15 +547,15 @@ class Ingest:
         if message.problem is not None:
             session.shares = False
             log.info("pixels of %s come over tcp: %s", session.title, message.problem)
-            self._welcome_late(session)
-            return
-        segment.hide()  # both sides have it mapped: nobody else needs to find it
-        session.memory, session.transport = segment, "shared memory"
-        log.info(
-            "pixels of %s come through shared memory: %d slots of %.1f MB",
-            session.title, len(segment.slots), segment.slot_bytes / 1e6,
-        )  # fmt: skip
-        self._welcome_late(session)
+        else:
+            segment.hide()  # both sides have it mapped: nobody else needs to find it
+            session.memory, session.transport = segment, "shared memory"
+            log.info(
+                "pixels of %s come through shared memory: %d slots of %.1f MB",
+                session.title, len(segment.slots), segment.slot_bytes / 1e6,
+            )  # fmt: skip
+        if not session.welcomed:
+            self._learn_link(session)
 
     # -- credits
 
@@ -745,6 +769,9 @@ class Ingest:
                 # A credit of nothing tells the bridge nothing, and tells us whether it is still there.
                 session.heard = now
                 self._send(session.peer, wire.Credit(0, session.acknowledged))
+            if session.probe is not None and now > session.probe.deadline:
+                log.warning("the link of %s could not be measured: its frames come as they are", session.title)
+                self._welcome(session)
         state = self._describe(now)
         if state != self._state:
             self._state = state
@@ -792,3 +819,11 @@ class Ingest:
         "replay_save": _command_replay_save,
         "control": _command_control,
     }
+
+
+def _address(part: zmq.Frame) -> str:
+    """Where a message comes from."""
+    try:
+        return str(part.get("Peer-Address"))
+    except zmq.ZMQError:
+        return ""

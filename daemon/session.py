@@ -25,11 +25,15 @@ from capture.frame import Descriptor, Frame
 from capture.frame_pool import FramePool
 from capture.reduction import Reduction
 from capture.shared_memory import Segment
+from daemon.links import LinkProbe
 from daemon.recorder import Recorder
 from daemon.ring import Ring
 
 RATE_SECONDS = 2.0
 """Frames per second are counted over this long."""
+
+CONTROLS = ("pause", "step", "hide_hud", "dump")
+"""What a user may ask of an engine whose bridge can do it."""
 
 MOST_NOTICES = 8
 """Sentences of a bridge that are shown at the same time."""
@@ -55,7 +59,8 @@ class Settings:
     shared_memory: bool = True
     """Offer shared memory to bridges that can use it."""
     remote_mbit: float | None = None
-    """What the link of each bridge carries that shares no memory with us, Mbit/s; None: as much as comes."""
+    """What the link of each bridge carries that shares no memory with us, Mbit/s; None: it is measured where the bridge
+    lives on another machine and can be asked; inf: as much as comes."""
     close_seconds: float = 8.0
     """How long `stop` waits for takes to be closed."""
     limits: wire.Limits = field(default_factory=wire.Limits)
@@ -110,7 +115,13 @@ class Session:
     shares: bool = field(init=False)
     """Whether the bridge may be offered shared memory."""
     welcomed: bool = True
-    """False while the welcome waits for the bridge's answer about shared memory."""
+    """False while the welcome waits for the bridge's answer about shared memory, or for what its link carries."""
+    here: bool = True
+    """Whether the bridge's connection comes from this machine."""
+    probe: LinkProbe | None = None
+    """While its link is measured."""
+    mbit: float | None = None
+    """What its link carries, Mbit/s: measured, or as we were told."""
     reduction: Reduction | None = None
     """What the bridge does with its frames before it sends them, for a slow link."""
     engine_size: tuple[int, int] = field(init=False)
@@ -213,6 +224,8 @@ class Session:
             "mode": self.hello.mode,
             "transport": self.transport,
             "reduced": self.reduced,
+            "mbit": None if self.mbit is None else round(self.mbit, 1),
+            "controls": [name for name in CONTROLS if name in self.hello.capabilities],
             "channels": [descriptor.name for descriptor in self.hello.channels],
             "size": list(self.hello.channels[0].shape[1::-1]),
             "fps": round(self.rate(now), 1),

@@ -30,7 +30,7 @@ from engine_bridges.panda3d.labels import SceneLabels
 from engine_bridges.panda3d.motion import backward_motion
 
 CONTROLS = ("hide_hud",)
-"""Control messages that we obey: hide_hud hides `render2d` ({"hidden": false} shows it again)."""
+"""Control messages that we obey: hide_hud hides `render2d`, or shows it again ({"on": true or false} says which)."""
 
 
 @dataclass(frozen=True)
@@ -292,10 +292,11 @@ class PandaCapture:
     def _obey(self, sender: FrameSender) -> None:
         for control in sender.controls():
             if control.name == "hide_hud":
-                if control.args.get("hidden", True):
-                    self.base.render2d.hide()
+                args, overlay = control.args, self.base.render2d
+                if args.get("on", args.get("hidden", not overlay.is_hidden())):
+                    overlay.hide()
                 else:
-                    self.base.render2d.show()
+                    overlay.show()
 
 
 def attach(base: Any, **settings: Any) -> PandaCapture:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from capture import sender as sender_module
+from capture import wire
 from capture.camera import Camera
 from capture.frame import Descriptor
 from capture.reduction import CAPABILITIES, Reduction
 from capture.sender import FrameSender
 from capture.take import Take
 from daemon.ingest import Ingest
-from daemon.links import choose
+from daemon.links import LinkProbe, choose
 from daemon.session import Settings
 
 from .engines import CAMERA, CHANNELS, Peer, arrays, engine, send, until
@@ -54,6 +55,35 @@ def test_what_does_not_come_through_all_the_same_is_said():
     assert "2433 Mbit/s" in sentence and "cannot send fewer" in sentence and "90% of its frames are lost" in sentence
     assert "its engine waits" in choose(HD, 30, "lossless", CAPABILITIES, 10)[1]
     assert "cannot" not in choose(HD, 30, "live", CAPABILITIES, 10)[1]
+
+
+def measure(mbit: float, read: float = 0.0, other_traffic: float = 0.0) -> tuple[float | None, int, float]:
+    """What LinkProbe makes of a link of so many Mbit/s whose first answer always comes `read` seconds after the
+    question and the second, once, later by `other_traffic`: Mbit/s, bytes of the last question, seconds in all."""
+    now, delays = 100.0, [0.0, other_traffic]
+    probe = LinkProbe(now)
+    while probe.mbit is None:
+        now += read
+        assert not probe.hear(0, now)
+        now += probe.bytes * 8e-6 / mbit + (delays.pop() if probe.bytes > 100_000 and delays else 0.0)
+        assert probe.hear(probe.bytes, now)
+    return probe.mbit, probe.bytes, now - 100
+
+
+@pytest.mark.parametrize("mbit", [0.5, 8, 90, 240, 1000, 25_000])
+def test_a_link_is_measured_in_a_moment(mbit):
+    assert measure(mbit)[0] == pytest.approx(mbit)
+    found, size, seconds = measure(mbit, read=0.04)  # however far it is
+    assert found == pytest.approx(mbit) and seconds < 2.5 and 16384 <= size <= wire.MOST_PROBE_BYTES
+    if mbit > 5:
+        assert measure(mbit, other_traffic=0.3)[0] == pytest.approx(mbit)
+
+
+def test_answers_that_were_not_asked_for_measure_nothing():
+    probe = LinkProbe(0.0)
+    assert not probe.hear(probe.bytes, 1.0)  # without the one before it
+    assert not probe.hear(0, 1.0) and not probe.hear(5, 2.0)
+    assert probe.mbit is None
 
 
 @contextmanager
@@ -163,17 +193,19 @@ class SlowLink:
         with suppress(OSError):
             while True:
                 near = self._server.accept()[0]
-                near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
                 far = socket.create_connection(self._to)
                 threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
                 threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, slowly: bool) -> None:
+        due = 0.0  # when what was sent has gone through
         with suppress(OSError), source, sink:
-            while data := source.recv(2048):
+            while data := source.recv(8192):
                 if slowly:
                     self.bytes += len(data)
-                    time.sleep(len(data) / self._rate)
+                    due = max(due, time.monotonic()) + len(data) / self._rate
+                    time.sleep(max(0.0, due - time.monotonic()))
                 sink.sendall(data)
 
 
@@ -194,6 +226,44 @@ def through(takes: Path, mbit: float | None, frames: int = 40) -> tuple[int, int
             sender.close(60)
             assert sender.goodbye is not None
             return sender.goodbye.received, link.bytes
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the daemon all bridges are on other machines."""
+    monkeypatch.setattr("daemon.ingest.is_loopback", lambda address: False)
+
+
+def test_a_link_is_measured_before_the_welcome(tmp_path, elsewhere):
+    with ingest(tmp_path, None) as daemon, SlowLink(daemon.endpoint, 8.0) as link:
+        with engine(
+            link.endpoint, mode="live", token=daemon.token, shared_memory=False, fps=60, connect_timeout=60
+        ) as sender:
+            (session,) = until(lambda: [s for s in daemon.state["sessions"] if s["mbit"]])
+            assert 4 < session["mbit"] < 12  # of eight; the machine is busy
+            assert sender.reduction is not None and session["reduced"]["how"] == str(sender.reduction)
+
+
+def test_a_bridge_that_is_not_on_a_slow_link_sends_all(tmp_path, elsewhere):
+    with ingest(tmp_path, None) as daemon:
+        with engine(daemon.endpoint, token=daemon.token, shared_memory=False, connect_timeout=60) as sender:
+            assert sender.reduction is None
+            (session,) = until(lambda: [s for s in daemon.state["sessions"] if s["mbit"]])
+            assert session["mbit"] > 40 and session["reduced"] is None
+    with ingest(tmp_path, float("inf")) as daemon:
+        with engine(daemon.endpoint, token=daemon.token, shared_memory=False) as sender:
+            assert sender.reduction is None
+            assert until(lambda: daemon.state["sessions"])[0]["mbit"] is None
+
+
+def test_a_bridge_that_never_answers_is_welcomed_all_the_same(tmp_path, elsewhere, monkeypatch):
+    monkeypatch.setattr("daemon.links.PROBE_SECONDS", 0.5)
+    with ingest(tmp_path, None) as daemon, Peer(daemon.endpoint, daemon.token) as peer:
+        assert peer.hello(mode="live", capabilities=CAPABILITIES).reduction is None
+        peer.say(wire.Probed("0" * 32, 5))  # too late, and of another session
+        peer.say(wire.Probed("0" * 32, 0))
+        peer.frame(0)
+        until(lambda: [s for s in daemon.state["sessions"] if s["frames"] == 1])
 
 
 @pytest.mark.timeout(240)

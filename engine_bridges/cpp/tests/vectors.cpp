@@ -245,6 +245,8 @@ int main(int argc, char** argv) try {
     const Value valid = load(argv[1]), invalid = load(argv[2]);
     for (const Value& vector : list(valid)) {
         const char* name = text(at(vector, "name")).c_str();
+        const std::string& type = text(at(at(vector, "header"), "type"));
+        if (type == "probe" || type == "probed") continue;  // for bridges that say they can, and we do not
         if (encode(bytes, at(vector, "header"))) {
             std::printf("encoded %s %s", name, hex(bytes).c_str());
             // The arrays are the caller's memory, sent as it is.
