@@ -15,7 +15,7 @@ import os
 import shutil
 import time as clock
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -425,12 +425,13 @@ class TakeWriter:
         return self._quantised.get(descriptor.name, asked)
 
 
-def make_preview(path: Path) -> bool:
-    """Make preview.mp4 of a closed take; False (and a log line) when that fails, for nothing depends on it."""
+def make_preview(path: Path, stop: Callable[[], bool] = lambda: False) -> bool:
+    """Make preview.mp4 of a closed take; False (and a log line) when that fails, for nothing depends on it. `stop` is
+    asked again and again whether to leave off."""
     from capture.export import export_preview
 
     try:
-        return export_preview(path)
+        return export_preview(path, stop)
     except Exception as error:
         log.warning("no preview of take %s: %s", path.name, error)
         return False

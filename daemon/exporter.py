@@ -133,7 +133,7 @@ class Exporter(JobQueue[ExportJob]):
             number = str(next(self._numbers))
             return self._add(ExportJob(number, take, to, free.name, str(free), frames, lift, channel, up))
 
-    def close(self, timeout: float = 3.0) -> None:
+    def close(self, timeout: float = 2.0) -> None:
         """End the process; the running export is cancelled, queued ones too."""
         with self._lock:
             self._closed.set()

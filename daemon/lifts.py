@@ -231,7 +231,7 @@ class LiftQueue(JobQueue[LiftJob]):
             self._order(order | {"prompt": prompt, "seed": seed, "steps": steps})
         return future
 
-    def close(self, timeout: float = 3.0) -> None:
+    def close(self, timeout: float = 2.0) -> None:
         """End the process; the running job is cancelled, queued ones too."""
         with self._lock:
             self._closed.set()

@@ -32,6 +32,9 @@ LIFT_SECONDS = 600.0
 FAILURES = 3
 """So many failed windows on end switch it off."""
 
+QUALITY = 92
+"""Of its JPEGs, which are small and are shown large."""
+
 LONGEST_WAIT = 5.0
 """Seconds; pictures that would be shown later than that belong to a clock that has jumped."""
 
@@ -259,8 +262,10 @@ class Player:
             due = self.due(window, self._clock())
             for place, moment in enumerate(due):
                 serial, at = window.serials[place], window.times[place]
-                source = Picture(window.session, "source", serial, at, jpeg(window.renders[place]))
-                lifted = Picture(window.session, "lifted", serial, at, jpeg(window.lifted[place]))
+                source, lifted = (
+                    Picture(window.session, view, serial, at, jpeg(frames[place], quality=QUALITY))
+                    for view, frames in (("source", window.renders), ("lifted", window.lifted))
+                )
                 if self._closed.wait(max(0.0, min(LONGEST_WAIT, moment - self._clock()))):
                     return
                 self._deliver(source)

@@ -10,6 +10,7 @@ losing the ingest process costs the frames that were not yet acknowledged; both 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -27,9 +28,10 @@ from typing import TYPE_CHECKING, Any
 from capture.codecs import EXACT, Precision
 from capture.connection import DEFAULT_ENDPOINT, new_token
 from capture.errors import UserError
-from capture.health.keeping import keep_health
+from capture.health.keeping import keep_health, read_health
 from capture.keys import KeyRing
 from capture.take import repair
+from capture.take_folder import PREVIEW
 from capture.take_writer import make_preview
 from daemon import logs
 from daemon.access import check_listen
@@ -54,6 +56,9 @@ log = logging.getLogger("realmaster.daemon")
 
 ANSWER_SECONDS = 10.0
 """How long a command to the ingest process may take."""
+
+CAUGHT_UP = 8
+"""Of so many takes, the newest, what the daemon left undone when it ended is done when it is started."""
 
 RESTARTS_PER_MINUTE = 5
 """More crashes than this and the ingest process is left down, with a sentence in the state."""
@@ -83,7 +88,8 @@ class DaemonConfig:
     datasets: Path | None = None
     """Folder of datasets of pairs that the page shows; None: `datasets` beside the takes folder."""
     remote_mbit: float | None = None
-    """What the link of each bridge on another machine carries, Mbit/s; None: they send as much as comes."""
+    """What the link of each bridge on another machine carries, Mbit/s; None: it is measured; inf: nothing is made
+    smaller."""
     auto_record: bool = False
     """Record every session from its first frame to its end."""
 
@@ -156,6 +162,7 @@ class Service:
                 raise UserError(self._problem)
             self._web.start()
             self.health.start()
+            self._catch_up()
         except BaseException:
             self.stop()
             raise
@@ -173,14 +180,14 @@ class Service:
         self.live.set(False)
         if ingest is not None:
             ingest.send(None)  # it begins to close its takes while the others stop
-        self.exports.close()
-        self.lifts.close()
-        self.models.close()
-        self.health.close()
+        ends = [self.exports.close, self.lifts.close, self.models.close, self.health.close]
         if self._web is not None:
-            self._web.stop()
+            ends.append(self._web.stop)
         if ingest is not None:
-            ingest.stop(10)
+            ends.append(functools.partial(ingest.stop, 10))
+        with ThreadPoolExecutor(len(ends), "end") as pool:  # all at once: each may take its time
+            for end in [pool.submit(end) for end in ends]:
+                end.result()
         self._previews.shutdown(cancel_futures=True)
         self._fail_replies("The daemon is stopping.")
 
@@ -399,8 +406,7 @@ class Service:
             else:
                 self._notice("take", f"Take {message['take']}: {message['frames']} frames kept.")
             if message["frames"]:
-                self._previews.submit(make_preview, self.config.takes / message["take"])
-                self._previews.submit(keep_health, self.config.takes / message["take"])
+                self._see_to(message["take"])
         elif event in ("session_opened", "session_closed"):
             self._notice("session", "An engine connected." if event == "session_opened" else "An engine left.")
 
@@ -435,6 +441,25 @@ class Service:
         except (UserError, OSError) as error:
             log.error("take %s could not be repaired: %s", name, error)
         self.library.refresh()
+
+    def _see_to(self, take: str) -> None:
+        """Make, at leisure, what belongs to a closed take: its preview video and the proof of sync. What is not done
+        when the daemon ends is done when it is started again."""
+        path, stop = self.config.takes / take, self._stop_asked.is_set
+
+        def work() -> None:
+            if not stop() and not (path / PREVIEW).exists():
+                make_preview(path, stop)
+            if not stop():
+                keep_health(path)
+
+        with contextlib.suppress(RuntimeError):  # it is ending
+            self._previews.submit(work)
+
+    def _catch_up(self) -> None:
+        for take in self.library.summaries()[:CAUGHT_UP]:
+            if take["state"] == "closed" and take["frames"] and read_health(self.config.takes / take["name"]) is None:
+                self._see_to(take["name"])
 
     def _ask(self, command: str, **args: Any) -> Future[Any]:
         return self._send({"do": command, "args": args})

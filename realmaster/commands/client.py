@@ -6,13 +6,19 @@ Works on URLs and JSON; knows nothing of what the answers mean.
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
+import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from capture.errors import SenderError, UserError
+from realmaster.commands.options import add_command
 
 API = "/api/v1"
 ANSWER_SECONDS = 100.0
@@ -44,6 +50,28 @@ class Daemon:
 
     def fetch(self, method: str, path: str, body: Any = None) -> bytes:
         """The bytes of an answer; errors as `call`."""
+        with self._answer(method, path, body) as answer:
+            data: bytes = answer.read()
+            return data
+
+    def download(self, path: str, out: Path | None = None) -> Path:
+        """Save what the daemon sends, however much, to `out` or, here, under the name that it gives; errors as `call`,
+        and for a file that exists."""
+        with self._answer("GET", path, None) as answer:
+            target = out or Path(Path(answer.headers.get_filename() or "download").name)
+            if target.exists():
+                raise UserError(f"{target} exists: choose another file with -o.")
+            part = target.with_name(f".{target.name}.part")
+            try:
+                with part.open("wb") as file:
+                    shutil.copyfileobj(answer, file)
+                part.rename(target)
+            finally:
+                part.unlink(missing_ok=True)
+        return target
+
+    @contextmanager
+    def _answer(self, method: str, path: str, body: Any) -> Iterator[http.client.HTTPResponse]:
         request = urllib.request.Request(
             self.url + path, None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"},
             method=method,
@@ -53,18 +81,26 @@ class Daemon:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine's own
         try:
             with direct.open(request, timeout=ANSWER_SECONDS) as answer:
-                data: bytes = answer.read()
-                return data
+                yield answer
         except urllib.error.HTTPError as error:
             try:
                 sentence = json.load(error)["error"]
             except (ValueError, KeyError, TypeError):
                 sentence = f"The daemon at {self.url} answers with {error.code}."
             raise UserError(sentence) from None
-        except (OSError, ValueError) as error:
+        except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException, ValueError) as error:
             raise UserError(
                 f"The daemon at {self.url} does not answer ({error}): start one with `realmaster daemon`."
             ) from None
+
+
+def add_action(
+    actions: Any, name: str, summary: str, run: Callable[..., Mapping[str, Any]], example: str, about: str = ""
+) -> argparse.ArgumentParser:
+    """Declare `realmaster daemon NAME` with `--daemon`; the example is what follows `daemon`."""
+    parser = add_command(actions, name, summary, run=run, example=f"realmaster daemon {example}", about=about)
+    add_daemon(parser)
+    return parser
 
 
 def add_daemon(parser: argparse.ArgumentParser) -> None:

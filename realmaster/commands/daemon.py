@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realmaster.commands import daemon_ask
+from realmaster.commands import daemon_ask, daemon_library
 from realmaster.commands.options import (
     add_command,
     add_precision,
@@ -42,8 +43,9 @@ def add(commands: Any) -> None:
                         "happened can still be saved (default: 20)")  # fmt: skip
     parser.add_argument("--replay-memory", type=positive, metavar="MB", help="memory for that (default: 2000, or a "
                         "quarter of the machine's)")  # fmt: skip
-    parser.add_argument("--remote-mbit", type=positive, metavar="N", help="what the link to engines on other machines "
-                        "carries: they send smaller frames where it is too slow")  # fmt: skip
+    parser.add_argument("--remote-mbit", type=_mbit, metavar="N|inf", help="what the link to engines on other machines "
+                        "carries, which send smaller frames where that is too little; inf: they never do (default: it "
+                        "is measured)")  # fmt: skip
     parser.add_argument("--log", choices=("text", "json"), default="text", help="json: one object a line, for programs "
                         "(default: text)")  # fmt: skip
     parser.add_argument("--datasets", type=Path, metavar="DIR", help="folder of datasets of pairs to look through "
@@ -52,6 +54,11 @@ def add(commands: Any) -> None:
     add_takes_folder(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions, on a daemon that runs")
     daemon_ask.add(actions)
+    daemon_library.add(actions)
+
+
+def _mbit(text: str) -> float:
+    return math.inf if text == "inf" else positive(text)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture.errors import UserError
-from realmaster.commands.client import API, add_daemon, daemon_of
+from realmaster.commands.client import API, add_action, daemon_of
+from realmaster.commands.daemon_library import show_export
 from realmaster.commands.options import WrongUse, add_command, count, folder_name, frame_range, natural, positive
 
 if TYPE_CHECKING:
@@ -29,14 +30,15 @@ def add(actions: Any) -> None:
     keys.add_argument("name", nargs="?", type=folder_name, metavar="NAME", help="what the log calls that bridge")
     keys.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.key.json)")
     keys.add_argument("--revoke", action="store_true", help="let that bridge in no more")
-    _add(actions, "status", "what a running daemon does", _status, "status")
-    record = _add(actions, "record", "begin or end a take", _record, "record start")
+    add_action(actions, "status", "what a running daemon does", _status, "status")
+    record = add_action(actions, "record", "begin or end a take", _record, "record start")
     record.add_argument("what", choices=("start", "stop"))
     _add_session(record)
-    replay = _add(actions, "replay", "keep what just happened as a take", _replay, "replay --seconds 10")
+    replay = add_action(actions, "replay", "keep what just happened as a take", _replay, "replay --seconds 10")
     replay.add_argument("--seconds", type=positive, metavar="S", help="the last so many (default: all that is kept)")
     _add_session(replay)
-    lift = _add(actions, "lift", "queue a lift of a take", _lift, "lift my-take --frames 0:48 --prompt 'wet street'")
+    lift = add_action(actions, "lift", "queue a lift of a take", _lift,
+                      "lift my-take --frames 0:48 --prompt 'wet street'")  # fmt: skip
     lift.add_argument("take", metavar="TAKE", help="name of a take in the daemon's folder")
     lift.add_argument("--frames", type=frame_range, default=(0, None), metavar="A:B", help="(default: all)")
     lift.add_argument("--prompt", default="", metavar="P", help="(default: the take's or the model's own)")
@@ -44,41 +46,36 @@ def add(actions: Any) -> None:
     lift.add_argument("--steps", type=count, metavar="N", help="sampling steps (default: the model's own)")
     lift.add_argument("--model", metavar="PROFILE", help="(default: the daemon's)")
     lift.add_argument("--lora", metavar="L", help="(default: the daemon's)")
-    _add(actions, "lifts", "the lift queue", _lifts, "lifts")
+    add_action(actions, "lifts", "the lift queue", _lifts, "lifts")
     for name, summary in (
-        ("cancel", "cancel a lift that is queued or running"),
+        ("cancel", "cancel a lift, an export or a trim that is queued or running"),
         ("retry", "queue a lift again that failed, was cancelled or set aside"),
     ):
-        _add(actions, name, summary, _job, f"{name} 3").add_argument("job", metavar="JOB", help="its number")
-    live = _add(actions, "live", "switch live lifting", _live, "live on --prompt 'wet street'")
+        job = add_action(actions, name, summary, _job, f"{name} 3")
+        job.add_argument("job", metavar="JOB", help="its number")
+        if name == "cancel":
+            job.add_argument("--export", action="store_true", help="the number is that of an export or a trim")
+    live = add_action(actions, "live", "switch live lifting", _live, "live on --prompt 'wet street'")
     live.add_argument("switch", choices=("on", "off"))
     live.add_argument("--prompt", default="", metavar="P", help="(default: the model's own)")
     live.add_argument("--seed", type=natural, default=0, metavar="N", help="(default: 0)")
     live.add_argument("--steps", type=count, metavar="N", help="sampling steps (default: the model's own)")
-    health = _add(actions, "health", "examine what a session sends just now", _health, "health")
+    health = add_action(actions, "health", "examine what a session sends just now", _health, "health")
     _add_session(health)
-    control = _add(actions, "control", "have the engine step, pause, hide its HUD or dump a frame", _control,
+    control = add_action(actions, "control", "have the engine step, pause, hide its HUD or dump a frame", _control,
                    "control pause")  # fmt: skip
     control.add_argument("name", choices=("step", "pause", "hide_hud", "dump"))
     _add_session(control)
-    support = _add(actions, "support", "write all that somebody who helps wants to know", _support,
+    support = add_action(actions, "support", "write all that somebody who helps wants to know", _support,
                    "support -o state.json")  # fmt: skip
     support.add_argument("-o", "--out", type=Path, default=Path("state.json"), metavar="FILE",
                          help="(default: state.json)")  # fmt: skip
-    call = _add(actions, "call", "any request of the API", _call, "call PATCH /takes/my-take --data "
+    call = add_action(actions, "call", "any request of the API", _call, "call PATCH /takes/my-take --data "
                 "'{\"notes\": \"dusk\"}'")  # fmt: skip
     call.add_argument("method", choices=("GET", "POST", "PUT", "PATCH", "DELETE"))
     call.add_argument("path", metavar="PATH", help=f"what comes after {API}; {API}/openapi.json lists all")
     call.add_argument("--data", metavar="JSON", help="the body")
     call.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the answer to a file, an export say")
-
-
-def _add(
-    actions: Any, name: str, summary: str, run: Callable[..., Mapping[str, Any]], example: str
-) -> argparse.ArgumentParser:
-    parser = add_command(actions, name, summary, run=run, example=f"realmaster daemon {example}")
-    add_daemon(parser)
-    return parser
 
 
 def _add_session(parser: argparse.ArgumentParser) -> None:
@@ -107,11 +104,13 @@ def _keys(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 
 
 def _status(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
+    from rich.markup import escape
+
     state: dict[str, Any] = daemon_of(args).call("GET", "/state")
     if state["problem"]:
-        screen.show(f"[red]✗[/] {state['problem']}")
+        screen.show(f"[red]✗[/] {escape(state['problem'])}")
     for session in state["sessions"]:
-        title = " ".join(part for part in (session["engine"], session["game"]) if part)
+        title = escape(" ".join(part for part in (session["engine"], session["game"]) if part))
         health = session["health"]["line"] if session["health"] else "not examined yet"
         screen.show(
             f"session {session['id'][:8]}: {title}, {session['fps']} frames/s, {session['dropped']} dropped, {health}"
@@ -158,18 +157,24 @@ def _lifts(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 def _job(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     from urllib.parse import quote
 
-    path = f"/lifts/{quote(args.job, safe='')}"
-    how = ("DELETE", path) if args.action == "cancel" else ("POST", f"{path}/retry")
-    job = daemon_of(args).call(*how)
+    number, daemon = quote(args.job, safe=""), daemon_of(args)
+    if args.action == "cancel" and args.export:
+        job = daemon.call("DELETE", f"/exports/{number}")
+        show_export(job, screen)
+        return job
+    how = ("DELETE", f"/lifts/{number}") if args.action == "cancel" else ("POST", f"/lifts/{number}/retry")
+    job = daemon.call(*how)
     _show_job(job, screen)
     return job
 
 
 def _show_job(job: Mapping[str, Any], screen: Screen) -> None:
+    from rich.markup import escape
+
     left = f", {job['left']} s left" if job["left"] is not None else ""
     screen.show(f"{job['id']}: {job['lift']} of {job['take']}, {job['state']}, {job['done']} of {job['total']}{left}")
     if job["sentence"]:
-        screen.show(f"   {job['sentence']}")
+        screen.show(f"   {escape(job['sentence'])}")
 
 
 def _live(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:

@@ -142,7 +142,7 @@ def _model(name: str, device: torch.device, room: int, where: str) -> ModelChoic
         family,
         profile.adapter,
         live=profile.cue == "color",
-        needs=f"{needed / GIB:.1f} GiB",
+        needs=f"{needed / GIB:.1f} GiB" if needed > 0.1 * GIB else f"{needed / 2**20:.0f} MiB",
         here=base is not None,
         fits=fits,
         verdict=verdict,

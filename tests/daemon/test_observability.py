@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from capture.video import read_video
 from daemon import logs
 from daemon.service import Service
 from realmaster.cli import main
 
+from .conftest import record
 from .engines import engine, send, until
 
 GAME = 'a "game"\\ <b>\nrealmaster_sessions 99'
@@ -84,6 +89,64 @@ def test_the_command_line_does_what_the_page_does(shared: Service, capsys: pytes
     assert main(["daemon", "lift", name, "--model", "none-such", "--daemon", shared.http_url]) == 1
     with pytest.raises(SystemExit, match="2"):
         main(["daemon", "call", "GET", "/takes", "--data", "{", "--daemon", shared.http_url])
+
+
+def test_the_command_line_does_with_takes_and_pairs_what_the_page_does(
+    shared: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def ask(*words: str) -> dict[str, Any]:
+        assert main(["daemon", *words, "--daemon", shared.http_url, "--json"]) == 0
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    def done(job: dict[str, Any]) -> None:
+        until(lambda: {each["id"]: each["state"] for each in ask("exports")["exports"]}[job["id"]] == "done")
+
+    odd = "[/bold] [red]"  # means nothing to the terminal
+    name = record(shared, 6, game=odd)
+    assert next(take for take in ask("takes")["takes"] if take["name"] == name)["game"] == odd
+    assert ask("rename", name, "drive")["take"] == "drive"
+    assert ask("notes", "drive", odd)["notes"].strip() == odd == ask("notes", "drive")["notes"].strip()
+
+    job = ask("export", "drive", "--to", "mp4", "--frames", "1:4", "--channel", "depth")
+    done(job)
+    saved = ask("download", job["id"])
+    assert saved["file"] == job["name"] and len(read_video(tmp_path / job["name"])[0]) == 3
+    assert main(["daemon", "download", job["id"], "--daemon", shared.http_url]) == 1  # it exists
+    job = ask("export", "drive", "--to", "frames")
+    done(job)
+    assert ask("download", job["id"])["file"] == f"{job['name']}.zip"
+    assert zipfile.ZipFile(f"{job['name']}.zip").testzip() is None and not list(tmp_path.glob(".*"))
+    job = ask("trim", "drive", "2:", "--name", "end")
+    done(job)
+    assert next(take for take in ask("takes")["takes"] if take["name"] == "end")["frames"] == 4
+    assert ask("cancel", job["id"], "--export")["state"] == "done"
+
+    entry = ask("delete", "end")
+    assert [each["id"] for each in ask("trash")["trash"]] == [entry["id"]]
+    assert ask("trash", "--restore", entry["id"])["take"] == "end"
+    assert ask("trash", "--delete", ask("delete", "end")["id"])["bytes"] > 0
+    ask("delete", "drive")
+    assert ask("trash", "--empty")["bytes"] > 0 == len(ask("trash")["trash"])
+    assert main(["daemon", "delete", "../x", "--daemon", shared.http_url]) == 1
+
+    assert "embedded" in {model["name"] for model in ask("models")["models"]}
+    assert ask("model", "embedded")["name"] == "embedded"
+    assert main(["daemon", "model", "/etc", "--daemon", shared.http_url]) == 1
+    assert ask("pairs")["datasets"] == []
+    for words in (["no-such"], ["no-such", "--keep", "0"], ["no-such", "--settle"]):
+        assert main(["daemon", "pairs", *words, "--daemon", shared.http_url]) == 1
+
+
+def test_what_a_game_calls_itself_is_no_markup(
+    shared: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with engine(shared.endpoint, token=shared.token, game="[/bold] [red]") as sender:
+        send(sender, 1)
+        until(lambda: [s for s in shared.state()["sessions"] if s["frames"] == 1])
+        assert main(["daemon", "status", "--daemon", shared.http_url]) == 0
+        assert "[/bold] [red]" in capsys.readouterr().out
 
 
 def test_doctor_reads_a_running_daemon(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from capture.video import write_video
 from daemon.service import Service
 
 from .conftest import record
-from .engines import assert_exact, playing, until
+from .engines import assert_exact, engine, playing, send, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -228,6 +228,36 @@ def test_an_export_is_found_and_downloaded(page: Any, service: Service, tmp_path
         page.get_by_role("link", name=f"Download {path.name}").click()
     download.value.save_as(tmp_path / "saved.mp4")
     assert (tmp_path / "saved.mp4").read_bytes() == path.read_bytes()
+
+
+def test_what_changes_while_a_take_is_opened_is_shown_all_the_same(page: Any, service: Service) -> None:
+    name = record(service, 8)
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        """The first answer."""
+        route.continue_() if held else held.append((route, route.fetch()))
+
+    page.route(f"**/api/v1/takes/{name}", hold)
+    go(page, "Takes")
+    page.locator("#take-list .name a", has_text=name).click()
+    until(lambda: page.wait_for_timeout(20) or held, what="the question for the details")
+    make_lift(service, name, (0, 8))
+    playwright.expect(page.locator("#take-list .chip")).to_have_count(1, timeout=90_000)  # the page has been told
+    route, answer = held[0]
+    route.fulfill(response=answer)  # what was true before
+    page.get_by_role("button", name="Export lift embedded-7").wait_for()
+
+
+def test_an_engine_is_paused_from_the_page(page: Any, service: Service) -> None:
+    with engine(service.endpoint, token=service.token, capabilities=("pause", "dump")) as sender:
+        send(sender, 1)
+        controls = page.locator("#engine-controls button")
+        playwright.expect(controls).to_have_count(2, timeout=90_000)
+        controls.first.click()
+        (control,) = until(sender.controls, what="the control")
+        assert control.name == "pause"
+    playwright.expect(controls).to_have_count(0, timeout=90_000)
 
 
 def test_a_lost_daemon_is_said_and_nothing_can_be_pressed(browser: Any, service: Service) -> None:

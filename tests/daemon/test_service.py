@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,30 @@ def test_stopping_closes_the_take_within_seconds(tmp_path: Path) -> None:
     sender.close()
     (path,) = (tmp_path / "takes").iterdir()
     assert Take(path).state == "closed" and len(Take(path)) == 10
+
+
+def test_what_belongs_to_a_take_does_not_hold_up_the_end_and_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(path: Path, stop: Callable[[], bool]) -> bool:
+        begun.set()
+        while not stop():
+            time.sleep(0.02)
+        return False
+
+    begun = threading.Event()
+    config = DaemonConfig(takes=tmp_path / "takes", listen="tcp://127.0.0.1:*", http="127.0.0.1:0")
+    with monkeypatch.context() as slow:
+        slow.setattr("daemon.service.make_preview", endless)
+        with Service(config) as service:
+            name = record(service, 6)
+            assert begun.wait(60)
+            began = time.monotonic()
+        assert time.monotonic() - began < 20
+    take = config.takes / name
+    assert not (take / "preview.mp4").exists() and not (take / "health.json").exists()
+    with Service(config):
+        until(lambda: (take / "preview.mp4").exists() and (take / "health.json").exists(), what="what was left undone")
 
 
 DAEMON = """

@@ -1,7 +1,7 @@
 // The live view: what the engine renders, its lift, how the session goes, and what is recorded.
 
 import { call } from "./api.js";
-import { act, byId, count, element, keyed, picks, say, tell, toast, whenNew } from "./dom.js";
+import { act, button, byId, count, element, keyed, picks, say, tell, toast, whenNew } from "./dom.js";
 import { addKeys } from "./keys.js";
 import { ModelPicker } from "./models.js";
 import { LAYOUTS, Stage } from "./stage.js";
@@ -11,7 +11,9 @@ export const VIEW_NAMES = {
   color: "Colour", depth: "Depth", normal: "Normals", edges: "Edges", motion: "Motion", segmentation: "Classes", instance: "Instances",
 };
 export const DOTS = { good: "good", suspicious: "warn", wrong: "bad", "cannot tell": "" };
+const CONTROLS = { pause: "Pause, or go on", step: "Step", hide_hud: "HUD on and off", dump: "Dump a frame" };
 const LAYOUT = "realmaster.layout";
+const KEPT = 600; // pictures of the render, for when their lifts come: some 60 kB each
 
 /** The views that channels allow. */
 export function viewsOf(channels) {
@@ -28,8 +30,9 @@ export class LiveView {
     this.shown = false;
     this.state = null;
     this.drawn = []; // when pictures of the render were drawn, for the rate
+    this.kept = new Map(); // newest pictures of the render, by serial
     this.lifted = { at: 0, serial: -1 };
-    this.stream = new Stream((view, bitmap, about) => this.receive(view, bitmap, about));
+    this.stream = new Stream((view, serial, jpeg) => this.pick(view, serial, jpeg), (view, bitmap, about) => this.receive(view, bitmap, about));
     this.picker = new ModelPicker(byId("live-model"), { live: true });
     this.listen();
   }
@@ -56,12 +59,23 @@ export class LiveView {
     return this.state?.live.on && this.stage.layout === "wipe" && this.view === "color" && performance.now() - this.lifted.at < 5000;
   }
 
+  /** What is drawn of a picture that comes. A lifted frame's source is small, as the model sees it: the render itself,
+   *  where it came, is drawn in its place. */
+  pick(view, serial, jpeg) {
+    if (view === "source") return this.matched ? this.kept.get(serial) ?? jpeg : null;
+    if (view === "color" && this.state?.live.on) {
+      this.kept.set(serial, jpeg);
+      if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    }
+    return view === "lifted" || !this.matched ? jpeg : null;
+  }
+
   receive(view, bitmap, { time, serial, latency }) {
     if (!this.session) return;
     if (view === "lifted") {
       this.stage.draw("lifted", bitmap);
       this.lifted = { at: performance.now(), serial };
-    } else if (view === "source" ? this.matched : view === this.view && !this.matched) {
+    } else if (view === "source" || view === this.view) {
       this.stage.draw("render", bitmap);
       const now = performance.now();
       this.drawn = [...this.drawn.filter((at) => now - at < 2000), now];
@@ -103,6 +117,7 @@ export class LiveView {
       say(item.lastChild, text);
       item.className = kind ?? "";
     });
+    keyed(byId("engine-controls"), session?.controls ?? [], (name) => name, (name) => button(CONTROLS[name], `${CONTROLS[name]}: the engine`, () => this.control(name), "small"));
     if (!session) {
       this.stage.clear("render", "Waiting for an engine.");
       this.stage.caption("render", "Render");
@@ -123,8 +138,14 @@ export class LiveView {
     this.stage.caption("lifted", "Lifted", on && lag !== null ? `${lag.toFixed(1)} s behind · ${(fps ?? 0).toFixed(1)} pictures/s` : "");
     if (!on) {
       this.lifted = { at: 0, serial: -1 };
+      this.kept.clear();
       this.stage.clear("lifted", this.state.live.problem ?? "Live lift is off. Switch it on to see the world made real while you play.");
     } else if (!this.lifted.at) this.stage.clear("lifted", `Live lift: ${what} …`);
+  }
+
+  control(name) {
+    const { session } = this;
+    if (session) act(() => call("POST", `/sessions/${encodeURIComponent(session.id)}/control`, { name }));
   }
 
   choose(view) {
@@ -218,9 +239,11 @@ function facts(session) {
     ["Frames", `${count(session.frames, "frame")}, ${session.dropped ? `${session.dropped} dropped by the game` : "none dropped"}`, session.dropped ? "warn" : ""],
     ["In step", session.desync ? `${session.desync} frames carried channels of other frames` : "every frame is whole", session.desync ? "warn" : ""],
     ["Kept for a replay", kept, ring.cut ? "warn" : ""],
-    ["Pixels come", session.transport === "tcp" ? "over tcp" : "by shared memory"],
+    ["Pixels come", session.transport === "tcp" ? `over tcp${session.mbit ? `, ${rate(session.mbit)}` : ""}` : "by shared memory"],
     ...(session.reduced ? [["Sent", `${session.reduced.how}, of ${session.reduced.size.join("×")}`]] : []),
   ];
 }
+
+const rate = (mbit) => (mbit < 1000 ? `${mbit < 10 ? mbit.toFixed(1) : mbit.toFixed(0)} Mbit/s` : `${(mbit / 1000).toFixed(1)} Gbit/s`);
 
 const ordinal = (number) => `${number}${["th", "st", "nd", "rd"][number % 100 > 10 && number % 100 < 14 ? 0 : number % 10] ?? "th"}`;

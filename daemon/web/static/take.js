@@ -96,7 +96,10 @@ export class TakeView {
     const kept = again && this.player && this.info.frames === info.frames ? this.player : null;
     const playing = kept?.playing;
     const writing = again ? this.root.querySelector("textarea:focus") : null;
-    if (writing) return; // the details wait until the notes are written
+    if (writing) { // the details wait until the notes are written
+      this.known = "";
+      return;
+    }
     this.leave();
     Object.assign(this, { name, info, wanted: lift });
     this.build();
@@ -106,6 +109,7 @@ export class TakeView {
       this.player.show(kept.index);
       if (playing) this.player.play();
     }
+    if (this.state) this.setState(this.state); // it may have changed while the details were on their way
   }
 
   leave() {
@@ -168,7 +172,7 @@ export class TakeView {
     track.append(this.part, this.scrub);
     this.position = element("span", "position");
     controls.append(this.playButton, button("◀", "A frame back", () => this.player.step(-1), "step"), button("▶", "A frame on", () => this.player.step(1), "step"), track, this.position);
-    const bar = element("div", "bar");
+    const bar = element("div", "bar"), below = element("div", "bar");
     this.markText = element("span", "muted marks");
     const marks = element("span", "joined");
     marks.append(
@@ -183,8 +187,9 @@ export class TakeView {
     this.layoutPicks = layouts;
     const view = element("div", "view");
     view.append(layouts, button("Full screen", "", () => this.stage.fullScreen(), "quiet"));
-    bar.append(marks, this.markText, element("span", "spring"), views, view);
-    this.root.append(controls, bar);
+    bar.append(marks, this.markText, view);
+    below.append(views);
+    this.root.append(controls, bar, below);
     this.player = new Player(this.stage, info, () => this.follow());
     this.renderPicks();
   }
@@ -317,7 +322,7 @@ export class TakeView {
       if (done) { info.notes = done.notes; say(kept, "Saved."); }
     };
     notes.addEventListener("input", () => { say(kept, ""); clearTimeout(timer); timer = setTimeout(keep, 1200); });
-    notes.addEventListener("blur", keep);
+    notes.addEventListener("blur", () => keep().then(() => this.setState(this.state)));
     const list = element("ul", "facts");
     const dropped = info.dropped ? `${info.dropped} dropped by the game` : "none dropped";
     for (const [name, text] of [

@@ -29,3 +29,11 @@ def test_damaged_frames_are_left_out_of_the_preview(tmp_path: Path) -> None:
     damage(path, 2, "color")
     assert export_preview(path)
     assert len(read_video(path / "preview.mp4")[1]) == 4
+
+
+def test_a_preview_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = record_take(tmp_path / "t", 5)
+    before = sorted(path.iterdir())
+    answers = iter((False, False, True))
+    assert not export_preview(path, lambda: next(answers))
+    assert sorted(path.iterdir()) == before
