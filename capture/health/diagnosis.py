@@ -48,6 +48,9 @@ ENOUGH, ENOUGH_FITTED = 1.6, 2.0
 """Gain, in doublings, from which a hypothesis is believed; more is wanted where a number was fitted."""
 
 _PAIRS = 4
+_GAP = 10
+_GAP_SECONDS = 0.42
+"""In a longer time a car drives out of what it saw, and few of its surfaces are left to compare."""
 _RIGID_GAP = 4
 """Frames between those whose motion is fitted: farther apart the fit goes astray."""
 _NO_MOTION_PIXELS = 0.3
@@ -186,7 +189,7 @@ class Diagnosis:
             if len(run) == 1:
                 self._chosen.append(run)
                 continue
-            gap = min(len(run) - 1, 10 if run[0].pose_known else _RIGID_GAP)
+            gap = _gap(run)
             starts = np.unique(np.linspace(0, len(run) - 1 - gap, per_run).round().astype(int))
             for start in starts:
                 self._chosen.append([run[start], run[start + gap]])
@@ -497,6 +500,17 @@ class Diagnosis:
         if shot.view is not None and shot.pose_known and self.moves:
             curves["pose"] = _pose_lags(self.runs)
         return curves
+
+
+
+def _gap(run: list[Shot]) -> int:
+    """How many frames lie between the two of a pair: enough for things to have moved, and few enough for most of them
+    to be seen in both."""
+    if not run[0].pose_known:
+        return min(len(run) - 1, _RIGID_GAP)
+    seconds = (run[-1].frame.time - run[0].frame.time) / (len(run) - 1)
+    gap = min(len(run) - 1, _GAP)
+    return gap if seconds <= 0 else max(1, min(gap, round(_GAP_SECONDS / seconds)))
 
 
 def _is_sharp(curve: tuple[tuple[float, float], ...], best: float) -> bool:

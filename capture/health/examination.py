@@ -583,8 +583,9 @@ def _colors(diagnosis: Diagnosis, numbers: dict[str, Numbers]) -> Check:
         return Check(name, "cannot tell", f"{why}, by which red and blue could be told apart.")
     above, below = float(np.mean(sky)), float(np.mean(ground))
     figure = f"sky {above:+.2f}, ground {below:+.2f} (red - blue)"
-    if above > 0.08 and below < -0.03 or above > 0.2 and below < 0.3 * above - 0.03:
-        sure = above > 0.08 and below < -0.03
+    # A sky at dusk is as warm as 0.12, over streets in its blue light.
+    if above > 0.15 and below < -0.03 or above > 0.2 and below < 0.3 * above - 0.03:
+        sure = above > 0.2 and below < -0.03
         return Check(
             name, "wrong" if sure else "suspicious", "The sky is orange over bluish ground: red and blue are exchanged "
             "(`order: bgr` sent as rgb)" + ("." if sure else ", or the light is unusual."), figure, ("color_bgr",),

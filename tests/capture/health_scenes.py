@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @cache
-def city(seed: int = 10_000_002, frames: int = 14, size: tuple[int, int] = (240, 134), first: int = 0) -> list[Frame]:
-    """A drive along a street; its size is no whole multiple of anything."""
-    street, described = City(seed, size), descriptors(size)
+def city(
+    seed: int = 10_000_002, frames: int = 14, size: tuple[int, int] = (240, 134), first: int = 0, **kind: Any
+) -> list[Frame]:
+    """A drive along a street; its size is no whole multiple of anything. `kind`: as for City."""
+    street, described = City(seed, size, **kind), descriptors(size)
     return [city_frame(street, described, i) for i in range(first, first + frames)]
 
 

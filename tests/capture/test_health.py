@@ -124,6 +124,16 @@ def test_colour_alone_says_nothing_wrong() -> None:
     assert health.line == "no fault found"
 
 
+@pytest.mark.parametrize(("seed", "fps"), [(5, 8.0), (77, 6.0)])
+def test_few_frames_a_second_are_no_alarm(seed: int, fps: float) -> None:
+    """What lies between two frames that are compared is a time, not a number of frames."""
+    assert_no_alarm(city(seed, fps=fps))
+
+
+def test_a_sky_at_dusk_is_no_alarm() -> None:
+    assert_no_alarm(city(41, size=(160, 90), layout="boulevard"))
+
+
 def test_still_camera_cannot_prove_step() -> None:
     still = [replace_times(city()[0], i) for i in range(12)]
     health = assert_no_alarm(still)
