@@ -486,10 +486,10 @@ def take_path(takes_dir: str | os.PathLike[str], name: str) -> Path:
     Raises TakeNotFoundError, naming up to five takes that are there.
     """
     folder = Path(takes_dir)
-    if _is_name(name) and (folder / name).is_dir():
+    if _is_name(name) and os.path.isdir(folder / name):  # Path.is_dir raises for a name that is too long
         return folder / name
     known = [path.name for path in take_folders(folder)]
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[-5:][::-1]
+    near = difflib.get_close_matches(name[:200], known, n=5, cutoff=0.4) or known[-5:][::-1]
     hint = f"perhaps you mean {' or '.join(near)}" if near else "record one with `realmaster record`"
     raise TakeNotFoundError(f"there is no take {name[:80]!r} in {folder}: {hint}.")
 

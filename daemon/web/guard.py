@@ -35,6 +35,9 @@ _HEADERS = [
 MOST_BODY = 1 << 20
 """Bytes of a request's body; the largest that makes sense is a prompt."""
 
+MOST_HEADERS = 1 << 16
+"""Bytes of a request's headers, names and values."""
+
 GUESSES, GUESS_SECONDS = 30, 60.0
 """An address that shows so many wrong tokens within so many seconds is not heard for as long."""
 
@@ -70,6 +73,8 @@ class Guard:
                 response.set_cookie(COOKIE, query, httponly=True, samesite="strict")
                 await response(scope, receive, send)
                 return
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADERS:
+            sentence, status = f"The headers are too large: {MOST_HEADERS} bytes are allowed.", 431
         if sentence is None and _length(headers) > MOST_BODY:
             sentence, status = f"The request is too large: {MOST_BODY} bytes are allowed.", 413
         if sentence is None:

@@ -88,6 +88,10 @@ def raw_get(service: Service, target: str) -> bytes:
         "/api/v1/takes/{take}/lifts/x/%2e%2e%2ftake.json",
         "/api/v1/takes/%00/frame/0.jpg",
         "/api/v1/takes/.hidden",
+        f"/api/v1/takes/{'long' * 1000}",
+        f"/api/v1/takes/{{take}}/lifts/{'long' * 100}/lifted.mp4",
+        f"/api/v1/datasets/{'long' * 1000}/pairs",
+        f"/{'long' * 1000}",
     ],
 )
 def test_names_never_become_paths(shared: Service, take: str, target: str) -> None:
@@ -174,6 +178,8 @@ def test_headers_and_bodies_beyond_all_measure_are_refused(shared: Service) -> N
     assert b" 413 " in dialogue(shared, start + b"Content-Length: 99999999999\r\n\r\n").split(b"\r\n")[0]
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     assert b" 413 " in dialogue(shared, start + b"Transfer-Encoding: chunked\r\n\r\n" + 20 * chunk).split(b"\r\n")[0]
+    whole = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1000) for number in range(80))  # none too large, and it comes at once
+    assert b" 431 " in dialogue(shared, start + whole + b"\r\n").split(b"\r\n")[0]
     nested = b'{"on": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     answer = dialogue(shared, start + b"Content-Length: %d\r\n\r\n" % len(nested) + nested)
     assert answer.split()[1] in (b"400", b"422") and b'"error"' in answer
