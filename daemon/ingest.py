@@ -44,7 +44,7 @@ from capture.take_writer import make_preview
 from daemon.access import Offenders, check_listen, is_loopback, is_token
 from daemon.encoding import Encoders, Encoding
 from daemon.gate import Gate
-from daemon.links import LinkProbe, choose
+from daemon.links import LinkProbe, choose, speed
 from daemon.recorder import Recorder, TakeReport
 from daemon.ring import Ring
 from daemon.session import Session, Settings
@@ -426,7 +426,7 @@ class Ingest:
             self._send(session.peer, wire.Probe(session.id, probe.bytes))
             return
         session.mbit = probe.mbit
-        log.info("the link of %s carries %.3g Mbit/s", session.title, probe.mbit)
+        log.info("the link of %s carries %s Mbit/s", session.title, speed(probe.mbit))
         self._welcome(session)
 
     def _welcome(self, session: Session) -> None:
@@ -439,7 +439,7 @@ class Ingest:
                 log.warning("%s: %s", session.title, problem)
             if reduction != Reduction():
                 session.reduction = reduction
-                log.info("for its link of %.3g Mbit/s, %s is asked for %s", mbit, session.title, reduction)
+                log.info("for its link of %s Mbit/s, %s is asked for %s", speed(mbit), session.title, reduction)
         names = tuple(descriptor.name for descriptor in hello.channels)
         most = self.settings.limits.frame_bytes
         self._send(session.peer, wire.Welcome(hello.session, names, hello.mode, session.held, most, session.reduction))

@@ -76,10 +76,16 @@ def choose(
     size = _size(channels, best)
     what = "its engine waits" if mode == "lossless" else f"about {100 * (1 - room / size):.0f}% of its frames are lost"
     can = "" if best != Reduction() else ", and this bridge cannot send fewer"
+    makes, carries = speed(8 * size * fps / 1e6), speed(USED * mbit)
     return best, (
-        f"The game makes {8 * size * fps / 1e6:.0f} Mbit/s, more than {USED * mbit:g} of its link{can}: {what}. Lower "
-        "its resolution or rate, or leave channels out."
+        f"The game makes {makes} Mbit/s, more than {carries} of its link{can}: {what}. Lower its resolution or rate, "
+        "or leave channels out."
     )
+
+
+def speed(mbit: float) -> str:
+    """Mbit/s for people."""
+    return f"{mbit:.0f}" if mbit >= 9.95 else f"{mbit:.1f}"
 
 
 def _ladder(channels: Sequence[Descriptor], mode: str, capabilities: Collection[str]) -> Iterator[Reduction]:
