@@ -178,7 +178,7 @@ def test_headers_and_bodies_beyond_all_measure_are_refused(shared: Service) -> N
     assert b" 413 " in dialogue(shared, start + b"Content-Length: 99999999999\r\n\r\n").split(b"\r\n")[0]
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     assert b" 413 " in dialogue(shared, start + b"Transfer-Encoding: chunked\r\n\r\n" + 20 * chunk).split(b"\r\n")[0]
-    whole = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1000) for number in range(80))  # none too large, and it comes at once
+    whole = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1000) for number in range(80))  # none large, and all at once
     assert b" 431 " in dialogue(shared, start + whole + b"\r\n").split(b"\r\n")[0]
     nested = b'{"on": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     answer = dialogue(shared, start + b"Content-Length: %d\r\n\r\n" % len(nested) + nested)
