@@ -46,13 +46,14 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, service: Service) -> Iterator[Any]:
     """The page of the test's daemon; no test may leave an error on its console, but for pictures of a take that has
-    just been renamed or deleted."""
+    just been renamed or deleted, and what the daemon refuses."""
     page = browser.new_page(viewport={"width": 1280, "height": 860})
     page.set_default_timeout(90_000)
     wrong: list[str] = []
 
     def hear(message: Any) -> None:
-        if message.type in ("error", "warning") and "404 (Not Found)" not in message.text:
+        expected = "404 (Not Found)", "409 (Conflict)"
+        if message.type in ("error", "warning") and not any(answer in message.text for answer in expected):
             wrong.append(message.text)
 
     page.on("console", hear)

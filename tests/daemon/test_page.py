@@ -249,6 +249,25 @@ def test_what_changes_while_a_take_is_opened_is_shown_all_the_same(page: Any, se
     page.get_by_role("button", name="Export lift embedded-7").wait_for()
 
 
+def test_a_take_that_cannot_be_read_can_be_deleted(page: Any, service: Service) -> None:
+    folder = service.config.takes / "broken"
+    folder.mkdir(parents=True)
+    (folder / "take.json").write_text("{")
+    service.library.refresh()
+    open_take(page, "broken")
+    expect_text(page, "#take .hint", "no readable manifest")
+    page.get_by_role("button", name="Delete take broken").click()
+    until(lambda: not folder.exists(), what="the take in the trash")
+    playwright.expect(page.locator("#takes")).to_be_visible(timeout=90_000)
+
+
+def test_a_long_name_of_a_game_leaves_room_for_the_pictures(page: Any, service: Service) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    with playing(service.endpoint, game="W" * 200):
+        expect_text(page, "#health", "64×48")
+        assert page.locator("header").bounding_box()["height"] < 130
+
+
 def test_an_engine_is_paused_from_the_page(page: Any, service: Service) -> None:
     with engine(service.endpoint, token=service.token, capabilities=("pause", "dump")) as sender:
         send(sender, 1)

@@ -1,7 +1,7 @@
 // The page: shows the daemon's state, which it is sent whenever it changed, and leads from view to view.
 
 import { connect } from "./api.js";
-import { byId, say, tell, toast } from "./dom.js";
+import { byId, say, short, tell, toast } from "./dom.js";
 import { startKeys } from "./keys.js";
 import { Library } from "./library.js";
 import { LiveView } from "./live.js";
@@ -85,7 +85,7 @@ function renderHealth() {
   }
   const wrong = session.health?.verdict === "wrong";
   const how = session.desync ? `${session.desync} out of step` : wrong ? session.health.line : session.health?.verdict === "good" ? "in step" : "";
-  const facts = [session.game || session.engine, session.size.join("×"), `${session.fps.toFixed(0)} fps`, session.dropped ? `${session.dropped} dropped` : "", how, session.recording ? "recording" : ""];
+  const facts = [short(session.game || session.engine, 48), session.size.join("×"), `${session.fps.toFixed(0)} fps`, session.dropped ? `${session.dropped} dropped` : "", how, session.recording ? "recording" : ""];
   tell(byId("health"), session.recording ? "recording" : session.desync || wrong ? "warn" : "good", facts.filter(Boolean).join(" · "));
 }
 

@@ -109,6 +109,9 @@ export function ask(dialog) {
   });
 }
 
+/** A name from outside, no longer than so many characters. */
+export const short = (name, most) => (name.length > most ? `${name.slice(0, most - 1).trimEnd()}…` : name);
+
 export const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 
 /** 75.4 -> "1:15"; with tenths "1:15.4". */

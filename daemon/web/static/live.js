@@ -1,7 +1,7 @@
 // The live view: what the engine renders, its lift, how the session goes, and what is recorded.
 
 import { call } from "./api.js";
-import { act, button, byId, count, element, keyed, picks, say, tell, toast, whenNew } from "./dom.js";
+import { act, button, byId, count, element, keyed, picks, say, short, tell, toast, whenNew } from "./dom.js";
 import { addKeys } from "./keys.js";
 import { ModelPicker } from "./models.js";
 import { LAYOUTS, Stage } from "./stage.js";
@@ -98,7 +98,7 @@ export class LiveView {
     say(byId("endpoint"), this.state.endpoint);
     byId("session-none").hidden = Boolean(session);
     byId("session-choice").hidden = this.state.sessions.length < 2;
-    keyed(byId("session"), this.state.sessions, (each) => each.id, (each) => new Option("", each.id), (option, each) => say(option, each.game || each.engine));
+    keyed(byId("session"), this.state.sessions, (each) => each.id, (each) => new Option("", each.id), (option, each) => say(option, short(each.game || each.engine, 60)));
     const views = viewsOf(session?.channels ?? []);
     if (!views.includes(this.view)) this.view = "color";
     picks(byId("live-views"), "live-view", views.map((view) => [view, VIEW_NAMES[view]]), this.view, (view) => this.choose(view));
@@ -234,7 +234,7 @@ function facts(session) {
   const { ring } = session;
   const kept = `the last ${ring.seconds.toFixed(0)} s${ring.cut ? ` of ${ring.wanted}: memory is full` : ""}`;
   return [
-    ["Game", [session.game, session.engine].filter(Boolean).join(" · ")],
+    ["Game", [short(session.game, 100), session.engine].filter(Boolean).join(" · ")],
     ["Picture", `${session.size.join("×")} at ${session.fps.toFixed(1)} frames/s`],
     ["Frames", `${count(session.frames, "frame")}, ${session.dropped ? `${session.dropped} dropped by the game` : "none dropped"}`, session.dropped ? "warn" : ""],
     ["In step", session.desync ? `${session.desync} frames carried channels of other frames` : "every frame is whole", session.desync ? "warn" : ""],

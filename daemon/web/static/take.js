@@ -89,7 +89,7 @@ export class TakeView {
     try {
       info = await call("GET", takePath(name));
     } catch (error) {
-      if (!again) this.fail(name, error.message);
+      if (!again) this.fail(name, error.message, Boolean(listed));
       return;
     }
     if (!this.shown) return;
@@ -118,11 +118,14 @@ export class TakeView {
     this.name = this.info = null;
   }
 
-  fail(name, sentence) {
+  /** A take that cannot be shown. One that is there all the same may be deleted. */
+  fail(name, sentence, there) {
     this.leave();
-    const title = element("h2", "", name);
+    const heading = element("div", "heading"), title = element("h2", "", name), doing = element("div", "actions");
     title.id = "take-name";
-    this.root.replaceChildren(back(), title, element("p", "hint", sentence));
+    if (there) doing.append(button("Delete", `Delete take ${name}`, () => this.trash(name), "danger"));
+    heading.append(back(), title, doing);
+    this.root.replaceChildren(heading, element("p", "hint", sentence));
   }
 
   // -- what it looks like
@@ -374,8 +377,7 @@ export class TakeView {
     }
   }
 
-  async trash() {
-    const { name } = this.info;
+  async trash(name = this.info.name) {
     if (await this.library.trash(takePath(name), name)) location.hash = "#takes";
   }
 
