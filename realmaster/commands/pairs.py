@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from realmaster.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from realmaster.pairs.dataset import Dataset
     from realmaster.pairs.settings import Settings
     from realmaster.progress import Screen
 
@@ -129,11 +131,15 @@ def _make(args: argparse.Namespace, settings: Settings, screen: Screen) -> dict[
     except KeyboardInterrupt:
         screen.say("what is made so far is kept: --resume goes on from there")
         raise Interrupted({"out": args.out}) from None
-    rows = {"folder": args.out, "pairs": result.pairs, "turned down": f"{result.rejected}, see rejected.jsonl"}
+    reasons = _reasons(dataset)
+    listed = ", ".join(f"{why} {clips}" for why, clips in reasons.items())
+    turned_down = f"{result.rejected} ({listed}), see rejected.jsonl" if result.rejected else "0"
+    rows = {"folder": args.out, "pairs": result.pairs, "turned down": turned_down}
     screen.show(facts("dataset", rows))
     return {
         "pairs": result.pairs,
         "rejected": result.rejected,
+        "reasons": reasons,
         "clips": len(plan.clips),
         "made": result.made,
         "workers": result.workers,
@@ -141,6 +147,14 @@ def _make(args: argparse.Namespace, settings: Settings, screen: Screen) -> dict[
         "seconds": round(result.seconds, 2),
         "notes": plan.notes,
     }
+
+
+def _reasons(dataset: Dataset) -> dict[str, int]:
+    """Why clips were turned down, in a word each, the most frequent first; a clip counts once for each word."""
+    words = Counter(
+        word for entry in dataset.rejected() for word in sorted({why.partition(":")[0] for why in entry["reasons"]})
+    )
+    return dict(words.most_common())
 
 
 def _cost_rows(cost: Mapping[str, Any]) -> dict[str, str]:

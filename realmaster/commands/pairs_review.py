@@ -23,6 +23,7 @@ def serve(dataset: Dataset, filters: FilterSettings, tell: Callable[[str], None]
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # who opens the address at once waits for the server rather than being refused
         tell(f"http://127.0.0.1:{listening.getsockname()[1]}")
         config = uvicorn.Config(
             Guard(app, None), log_level="warning", access_log=False, server_header=False,

@@ -66,7 +66,7 @@ class Dataset:
         """What its pairs are made with; empty for a new folder. Raises `PairsError`."""
         try:
             return dict(json.loads((self.path / ABOUT).read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, TypeError) as error:
             raise PairsError(f"{self.path / ABOUT} cannot be read ({error}): restore it from a copy.") from error
@@ -85,9 +85,14 @@ class Dataset:
                 f"{self.path} holds pairs made with another {' and '.join(changed)}: go on with the same, or choose "
                 "another folder with -o."
             )
-        for folder in (self.records_folder, self.work):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+        try:
+            for folder in (self.records_folder, self.work):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+        except OSError as error:
+            raise PairsError(
+                f"{self.path} cannot be written ({error.strerror}): choose another folder with -o."
+            ) from error
 
     def abandon(self) -> None:
         """Take the claim on a folder back in which nothing was made."""
@@ -239,8 +244,8 @@ def card(about: dict[str, Any], pairs: list[dict[str, Any]], rejected: list[dict
         "The targets are **generated**: stills of each clip were turned into photographs by an image editor, and "
         "carried to every frame along the engine's geometry.",
         "",
-        f"- Editor: {about.get('editor', {}).get('base') or about.get('editor', {}).get('plugin', '')}",
-        f"- Propagator: {about.get('propagator', {}).get('base') or about.get('propagator', {}).get('plugin', '')}",
+        f"- Editor: {model_name(about.get('editor', {}))}",
+        f"- Propagator: {model_name(about.get('propagator', {}))}",
         *(f"- Licence of what made them: {line}" for line in licences),
         f"- Takes: {', '.join(takes) or 'none'}. The render's own licence is the game's.",
         "",
@@ -256,6 +261,13 @@ def card(about: dict[str, Any], pairs: list[dict[str, Any]], rejected: list[dict
         values = sorted(values) if name in HIGHER_IS_BETTER else sorted(map(abs, values), reverse=True)
         lines.append(f"| {name} | {values[len(values) // 2]:.3f} | {values[0]:.3f} |")
     return "\n".join(lines) + "\n"
+
+
+def model_name(facts: dict[str, Any]) -> str:
+    """Of an editor or propagator, for others to read: a hub id, a plugin, or a folder's own name. Where that lies on
+    this machine is nobody's business in a dataset that is given away."""
+    base = str(facts.get("base") or facts.get("plugin", ""))
+    return Path(base).name if Path(base).is_absolute() else base
 
 
 def _rejected(name: Any) -> Any:

@@ -34,7 +34,7 @@ _WANTED = ("depth_edges_to_render", "frame_order", "warp_error", "identity_color
 """Of the scores of `realmaster.measure`, those that are asked for."""
 
 _BLOCK = 20
-"""Side in pixels of the parts of a picture whose light is compared: texture averages out over them."""
+"""Side in pixels of the parts of a picture whose colour is compared: texture averages out over them."""
 
 
 @torch.inference_mode()
@@ -50,7 +50,7 @@ def score_pair(frames: Sequence[Frame], target: np.ndarray, learned: Sequence[An
         assert scorer.last is not None
         edges.append(_edges(scorer.last))
         beside.add(scorer.last)
-        if (jump := light_jumps(scorer.last)) is not None:
+        if (jump := colour_jumps(scorer.last)) is not None:
             jumps.append(jump)
     found = scorer.result()
     lifted, render = found["lifted"], found["render"]
@@ -135,8 +135,8 @@ def best_lag(edges: Sequence[Tensor]) -> int:
     return best if agreement[best] > 1.02 * agreement[0] + 1e-3 else 0
 
 
-def light_jumps(moment: Moment) -> Tensor | None:
-    """`[2]`, of target and render: by how much the mean light of the parts of the picture differs from the frame
+def colour_jumps(moment: Moment) -> Tensor | None:
+    """`[2]`, of target and render: by how much the mean colour of the parts of the picture differs from the frame
     before, moved by the engine's motion, where the render itself holds still. None without motion."""
     if moment.residual is None or moment.held is None:
         return None
@@ -145,8 +145,8 @@ def light_jumps(moment: Moment) -> Tensor | None:
     enough = share > 0.3
     if not bool(enough.any()):
         return None
-    change = functional.avg_pool2d((moment.residual[:2].mean(1) * moment.held), block)
-    return (change[:, enough] / share[enough]).abs().mean(1)
+    change = functional.avg_pool2d(moment.residual[:2] * moment.held, block)
+    return (change[..., enough] / share[enough]).abs().mean((1, 2))
 
 
 def anchor_drift(frames: Sequence[Frame], target: np.ndarray) -> float | None:

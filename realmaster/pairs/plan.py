@@ -28,8 +28,12 @@ from realmaster.pairs.stages import Clip, Job, clip_id
 COMPRESSION = {"ltx2": (8, 32), "wan": (4, 16), "vace": (4, 16)}
 """Of each model family: frames, and pixels along each side, that one token stands for."""
 
-_BITS_PER_PIXEL = 0.6
-"""Of a video at the settings' quality, as measured on pairs of the embedded engine."""
+_FIRST_BITS, _FURTHER_BITS, _SHEET_BYTES = 2.5, 0.5, 200_000
+"""Of a pixel in a video's first frame and in the others, and of a picture sheet; measured on pairs of the embedded
+engine at the settings' quality."""
+
+_TOLD = 3
+"""So many reasons why there is no clip are told; of a hundred takes nobody reads a hundred."""
 
 _VACE_EXTRA = 1.25
 """VACE's control blocks run beside a quarter of its layers."""
@@ -130,7 +134,8 @@ def make_plan(
     if duplicates:
         notes.append(f"{duplicates} clips are left out that look like chosen ones.")
     if not chosen:
-        raise PairsError(" ".join(notes) or "The takes have no clips.")
+        more = f"; and {len(notes) - _TOLD} more" if len(notes) > _TOLD else ""
+        raise PairsError(f"There is no clip: {'; '.join(note.rstrip('.') for note in notes[:_TOLD])}{more}.")
     facts = {name: asked[name] for name in ("prompt", "seed", "editor", "propagator")}
     clips = []
     for each in chosen:
@@ -167,15 +172,17 @@ def estimate(plan: Plan, takes: Sequence[Take], job: Job) -> dict[str, Any]:
         known = all(value is not None for value in flops)
         hours = sum(value or 0.0 for value in flops) / (job.settings.cost.tflops * 1e12) / 3600 if known else None
         how = f"reckoned at {job.settings.cost.tflops:g} TFLOP/s, loading apart" if known else "not known beforehand"
-    pixels = sum(len(clip) * prod(sizes[clip.take_id]) for clip in plan.clips)
     videos = 2 + len(job.settings.dataset.cues)
+    bits = videos * sum(
+        prod(sizes[clip.take_id]) * (_FIRST_BITS + _FURTHER_BITS * (len(clip) - 1)) for clip in plan.clips
+    )
     return {
         "clips": len(plan.clips),
         "clips_to_make": len(todo),
         "frames": frames,
         "gpu_hours": None if hours is None else round(hours, 6),
         "gpu_hours_are": how,
-        "gigabytes": round(pixels * videos * _BITS_PER_PIXEL / 8e9, 6),
+        "gigabytes": round((bits / 8 + _SHEET_BYTES * len(plan.clips)) / 1e9, 6),
     }
 
 

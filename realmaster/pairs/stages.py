@@ -33,7 +33,7 @@ from capture.video import VideoError, write_video
 from realmaster.lift.cues import draw_cue, edges_of_color, has_cue
 from realmaster.lift.lifter import Cue
 from realmaster.pairs.carrying import can_carry, carry_anchors, complete
-from realmaster.pairs.dataset import SHEET, VIDEO, Dataset
+from realmaster.pairs.dataset import SHEET, VIDEO, Dataset, model_name
 from realmaster.pairs.editors import Editor, load_editor
 from realmaster.pairs.filters import learned_scorers, score_anchor, score_pair
 from realmaster.pairs.propagators import Propagator, anchor_places, carries, load_propagator
@@ -295,8 +295,8 @@ class Worker:
             "take": clip.take_name,
             "take_id": clip.take_id,
             "frames": [clip.first, clip.last],
-            "editor": self.job.about["editor"].get("base") or self.job.about["editor"].get("plugin"),
-            "propagator": self.job.about["propagator"].get("base") or self.job.about["propagator"].get("plugin"),
+            "editor": model_name(self.job.about["editor"]),
+            "propagator": model_name(self.job.about["propagator"]),
             "seeds": seeds,
         }
 
@@ -414,4 +414,6 @@ def _is_full(error: BaseException | None) -> bool:
 
 
 def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]}x{picture.shape[0]}" if picture.ndim >= 2 else f"{list(picture.shape)}"
+    """For people: width and height of a picture, the shape of what is none."""
+    is_picture = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    return f"{picture.shape[1]}x{picture.shape[0]}" if is_picture else f"{picture.dtype} {list(picture.shape)}"

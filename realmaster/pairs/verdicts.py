@@ -30,7 +30,7 @@ class PairScores:
     lag: int | None = None
     """Frames by which the target comes too late (or, below 0, too early)."""
     flicker: float | None = None
-    """How much the light of parts of the picture jumps from frame to frame, less the render's, in [0, 1]."""
+    """How much light and colour of parts of the picture jump from frame to frame, less the render's, in [0, 1]."""
     warp_error: float | None = None
     """Mean difference from the frame before, moved by the engine's motion, less the render's, in [0, 1]."""
     anchor_drift: float | None = None
@@ -64,7 +64,7 @@ def reasons(scores: PairScores, wanted: FilterSettings) -> list[str]:
 
     ask(s.lag, lambda v: abs(v) > w.lag, "temporal: {:+.0f} frames late")
     ask(s.frame_order, lambda v: v < w.frame_order, "temporal: only {:.2f} of its frames show their own moment")
-    ask(s.flicker, lambda v: v > w.flicker, "temporal: its light jumps by {:.3f} a frame")
+    ask(s.flicker, lambda v: v > w.flicker, "temporal: its light or colour jumps by {:.3f} a frame")
     ask(s.warp_error, lambda v: v > w.warp_error, "temporal: differs by {:.3f} from the frame before")
     ask(s.anchor_drift, lambda v: v > w.anchor_drift, "anchors: the middle differs from the ends by {:.3f}")
     ask(s.identity, lambda v: v > w.identity, "identity: the colours of things wander by {:.3f}")

@@ -41,6 +41,13 @@ class WideEditor(PlainEditor):
         return np.repeat(photo(picture), 2, axis=1)
 
 
+class FloatEditor(PlainEditor):
+    """Returns numbers that are no bytes."""
+
+    def edit(self, picture, caption, seed, style=None):
+        return photo(picture).astype(np.float32) / 255
+
+
 class LargeEditor(PlainEditor):
     """Returns another size of the same proportions, as pipelines do."""
 

@@ -47,6 +47,25 @@ def test_a_take_that_is_too_short_leaves_nothing_behind(
     assert "no clip of 10 frames" in said(capsys)["error"] and not (tmp_path / "d").exists()
 
 
+def test_what_was_turned_down_is_told_by_its_reasons(
+    take: Take, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["pairs", str(take.path), "-o", str(tmp_path / "d"), "--editor", EDITOR]
+    assert main([*asked, "--propagator", PROPAGATOR.replace("Plain", "Shifted")]) == 0
+    assert "structure 1" in capsys.readouterr().out
+    assert main([*asked, "--propagator", PROPAGATOR.replace("Plain", "Shifted"), "--resume", "--json"]) == 0
+    assert said(capsys)["reasons"]["structure"] == 1
+
+
+def test_a_folder_that_cannot_be_one(take: Take, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    asked = ["pairs", str(take.path), "--editor", EDITOR, "--propagator", PROPAGATOR, "--json", "-o"]
+    assert main([*asked, str(tmp_path / "file")]) == 1
+    assert "holds something that is no dataset of pairs" in said(capsys)["error"]
+    assert main([*asked, str(tmp_path / "file" / "within")]) == 1
+    assert "cannot be written (Not a directory)" in said(capsys)["error"]
+
+
 def test_wrong_use_and_wrong_settings(take: Take, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["pairs", "-o", str(tmp_path / "d")])

@@ -88,6 +88,17 @@ def test_good_pairs_pass_and_planted_bad_ones_do_not(streets: dict) -> None:
     assert not missed
 
 
+def test_colour_that_jumps_is_told_like_light_that_jumps(streets: dict) -> None:
+    frames, long = streets[SEEDS[0]]
+    video, turns = long[BEFORE : BEFORE + FRAMES], (-1) ** np.arange(FRAMES)[:, None, None, None]
+    brightness, hue = (
+        scores(frames, as_picture(video * (1 + 0.05 * turns * np.array(channels)))).flicker
+        for channels in ([1.0, 1.0, 1.0], [1.0, 0.0, -1.0])
+    )
+    assert brightness is not None and hue is not None
+    assert min(brightness, hue) > 2 * SETTINGS.filters.flicker
+
+
 def test_a_copy_of_the_render_teaches_nothing(streets: dict) -> None:
     frames, _ = streets[SEEDS[0]]
     copy = np.stack([frame.color for frame in frames[BEFORE : BEFORE + FRAMES]])

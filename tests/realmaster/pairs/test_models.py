@@ -140,7 +140,8 @@ def test_vace_is_given_the_anchors_unmasked_and_the_edges_between_them_masked(
             assert np.array_equal(frame, edges[place]) and (masks[place] == 255).all()
     pair = dataset.pairs()[0]
     assert "road" in pair["caption"] and calls[0].get("prompt", pair["caption"]).endswith(pair["caption"])
-    assert pair["provenance"]["propagator"].endswith("vace")
+    assert (pair["provenance"]["editor"], pair["provenance"]["propagator"]) == ("qwen", "vace")
+    assert str(tmp_path) not in (dataset.path / "README.md").read_text()  # it may be given away
 
 
 def test_ltx2_is_given_the_anchors_as_keyframes_and_the_edges_as_reference(

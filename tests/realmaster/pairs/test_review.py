@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from urllib.parse import urlsplit
+
 import pytest
 from starlette.testclient import TestClient
 
 from daemon.web.guard import Guard
 from daemon.web.review import create_review_app
+from realmaster.commands.pairs_review import serve
 from realmaster.pairs.dataset import Dataset
 from realmaster.pairs.review import Review, Shelf
 from realmaster.pairs.settings import PairsError, load_settings
@@ -59,6 +63,19 @@ def test_a_decision_is_remembered_and_moves_the_files(client: TestClient, datase
     assert decide(client, first, None) == 200
     assert dataset.settle(FILTERS) == {"pairs": 0, "rejected": 2}
     assert client.get(f"{PAIRS}/{second}/target").status_code == 200
+
+
+def test_the_address_is_told_once_it_answers(dataset: Dataset) -> None:
+    class Told(Exception):
+        pass
+
+    def open_at_once(url: str) -> None:
+        address = urlsplit(url)
+        socket.create_connection((address.hostname, address.port), timeout=5).close()
+        raise Told
+
+    with pytest.raises(Told):
+        serve(dataset, FILTERS, open_at_once)
 
 
 def test_a_folder_of_datasets_is_judged_as_each_was_last(dataset: Dataset) -> None:

@@ -169,6 +169,9 @@ def test_an_editor_that_returns_another_size(take: Take, tmp_path: Path) -> None
     wide = make(take, tmp_path / "wide", f"{HERE}:WideEditor")
     assert (wide.pairs, wide.rejected) == (0, 3)
     assert "the editor returned 320x96 for 160x96" in Dataset(tmp_path / "wide").rejected()[0]["reasons"][0]
+    make(take, tmp_path / "float", f"{HERE}:FloatEditor")
+    (why,) = Dataset(tmp_path / "float").rejected()[0]["reasons"]
+    assert "the editor returned float32 [96, 160, 3] for 160x96" in why
     assert make(take, tmp_path / "large", f"{HERE}:LargeEditor").pairs == 3
 
 
@@ -193,6 +196,12 @@ def test_a_take_without_depth_has_edges_of_its_colours(tmp_path: Path) -> None:
     record = next(Dataset(tmp_path / "d").records())
     assert plugins.EdgesPropagator.shown[0].any() and list(record["cues"]) == ["edges"]
     assert "edges are drawn from the colours" in record["notes"][0]
+
+
+def test_many_takes_without_a_clip_are_one_sentence(take: Take, tmp_path: Path) -> None:
+    job = make_job(tmp_path / "d", EDITOR, PROPAGATOR, settings(clips={"frames": 28}))
+    with pytest.raises(PairsError, match=r"^There is no clip: take street has [^.]*; and 2 more\.$"):
+        make_plan([take] * 5, job)
 
 
 def test_a_take_with_no_clip_long_enough(take: Take, tmp_path: Path) -> None:
@@ -239,6 +248,8 @@ def test_the_plan_says_what_it_costs(take: Take, tmp_path: Path) -> None:
     make(take, tmp_path / "d2")
     made = make_job(tmp_path / "d2", EDITOR, PROPAGATOR, settings())
     after = estimate(make_plan([take], made), [take], made)
+    files = (tmp_path / "d2").rglob("*.[mj]p[4g]")
+    assert after["gigabytes"] == pytest.approx(sum(file.stat().st_size for file in files) / 1e9, rel=0.5)
     assert after["clips_to_make"] == 0 and after["gpu_hours"] == 0
 
 
