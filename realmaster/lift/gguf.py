@@ -41,7 +41,7 @@ def load_gguf(file: Path, base: Path, part: str, cls: str | None, dtype: torch.d
                 config=str(base),
                 subfolder=part,
                 quantization_config=GGUFQuantizationConfig(compute_dtype=dtype),
-                torch_dtype=dtype,
+                dtype=dtype,
             )
     except NotImplementedError as error:  # "Cannot copy out of meta tensor": no weights came for it
         raise LiftError(f"The GGUF file {file} was not made for {base}: weights of its {part} are missing.") from error

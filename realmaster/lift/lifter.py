@@ -31,10 +31,16 @@ class OutOfMemory(LiftError):
     """A model that does not fit the memory, however small it works."""
 
 
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+"""What torch says in plain RuntimeErrors: the card's driver, the processor on Windows and on Linux, CUDA's libraries
+(CUBLAS_STATUS_ALLOC_FAILED and the like)."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Python's MemoryError, and torch's of the card (by its name: torch need not be loaded here) and of the processor
-    (a plain RuntimeError)."""
-    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "not enough memory" in str(error)
+    """Python's MemoryError, torch's of the card (by its name: torch need not be loaded here), and whatever else says
+    so."""
+    named = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+    return named or any(words in str(error) for words in NO_MEMORY)
 
 
 @dataclass(frozen=True)

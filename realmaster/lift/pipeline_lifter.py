@@ -108,7 +108,7 @@ class PipelineLifter(ABC):
         if self.may_fuse:
             self._fused = fuse(self.pipeline)
         store(self.pipeline, self.plan, self.dtype)
-        place(self.pipeline, self.plan, self.device)
+        self._place()
         speed_up(self.pipeline, profile, self.device)
 
     @property
@@ -259,14 +259,37 @@ class PipelineLifter(ABC):
         with watching(self.pipeline.scheduler, show):
             yield
 
-    def _work_smaller(self) -> None:
-        """Need less memory from now on, and note how. Raises `OutOfMemory` when nothing is left to be done."""
+    def _place(self) -> None:
+        """Bring the parts to where the plan keeps them; where they do not fit, as a smaller one does. Raises
+        `OutOfMemory`."""
+        while True:
+            try:
+                return place(self.pipeline, self.plan, self.device)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not in the handler, which holds what the failed try had made.
+            if not self._hold_smaller():
+                raise OutOfMemory(
+                    f"The model {self.name} does not fit this machine's memory: close other programs, or choose a "
+                    "smaller model."
+                )
+
+    def _hold_smaller(self) -> bool:
+        """Take the next smaller plan, if there is one, and note it; the parts are yet to be placed."""
         give_back(self.device)
         plan = smaller(self.plan, self.device)
-        if plan is not None:
-            self.plan, self._encoder = plan, None
-            place(self.pipeline, plan, self.device)
-            self.notes.append(f"out of memory, tried again with less: {plan}")
+        if plan is None:
+            return False
+        self.plan, self._encoder = plan, None
+        self.pipeline.register_modules(**dict.fromkeys(TEXT_PARTS))  # with `full` it is the encoder
+        self.notes.append(f"out of memory, tried again with less: {plan}")
+        return True
+
+    def _work_smaller(self) -> None:
+        """Need less memory from now on, and note how. Raises `OutOfMemory` when nothing is left to be done."""
+        if self._hold_smaller():
+            self._place()
             return
         least = max(LEAST_SIDE, self.rules.size_multiple)
         if self.rules.max_side <= least:

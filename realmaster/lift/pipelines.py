@@ -124,7 +124,7 @@ def load_part(cls: type[ModelMixin], reference: str, base: Path, dtype: torch.dt
     """One model: a part of the base, a folder, or a hub id. Raises `LiftError`."""
     place = base / reference if (base / reference).is_dir() else reference
     try:
-        return cls.from_pretrained(str(place), torch_dtype=dtype, use_safetensors=True)
+        return cls.from_pretrained(str(place), dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise LiftError(f"The {cls.__name__} {reference} does not load ({first_line(error)}).") from error
 
@@ -156,19 +156,23 @@ def store(pipeline: Any, plan: Plan, dtype: torch.dtype) -> None:
     it would be made of 8 bits itself."""
     if plan.weights == "fp8":
         for transformer in transformers(pipeline):
-            with quiet():
-                transformer.to(dtype)  # layers of mixed types would not be cast back alike
+            # An adapter comes in the type of its file, and layers of mixed types would not be cast back alike. What the
+            # model itself keeps in 32 bits (rotary tables, times) stays so: it is never cast.
+            for name, weight in transformer.named_parameters():
+                if ".lora_" in name:
+                    weight.data = weight.data.to(dtype)
             transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
 
 
 def place(pipeline: Any, plan: Plan, device: torch.device) -> None:
     """Bring a pipeline's parts to `device`, or to where the plan keeps them. May be called again with a smaller one."""
     moving = transformers(pipeline) if plan.offload else []
+    for transformer in moving:
+        transformer.to("cpu")  # first: what is on the device already may be what fills it
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module) and not any(part is each for each in moving):
             part.to(device)
     for transformer in moving:
-        transformer.to("cpu")
         transformer.enable_group_offload(
             onload_device=device,
             offload_device=torch.device("cpu"),

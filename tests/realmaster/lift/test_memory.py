@@ -14,9 +14,10 @@ from realmaster.lift import LiftError, lift_long, load_lifter, pipeline_lifter, 
 from realmaster.lift.lifter import OutOfMemory, is_out_of_memory
 from realmaster.lift.ltx2 import LTX2Lifter
 from realmaster.lift.memory import GIB, LADDER, Plan, Sizes, choose, plan_for, sizes_of
-from realmaster.lift.pipelines import place
+from realmaster.lift.pipelines import place, store
 from realmaster.lift.profiles import known_profiles, load_profile
 from realmaster.lift.prompts import PromptCache
+from realmaster.lift.wan_in_context import WanInContextPipeline
 from tests.realmaster.lift.test_ltx2_versions import diffusers_keys
 from tests.realmaster.lift.tiny_ltx2 import save_tiny_ltx2, tiny_ltx2
 from tests.realmaster.lift.tiny_wan import save_tiny_wan, tiny_wan
@@ -134,6 +135,16 @@ def test_weights_in_fp8_lift_nearly_the_same_and_the_adapter_stays_exact(
     difference = np.abs(lifted.astype(int) - usual).mean()
     bare = np.abs(load_lifter(profile, "none").lift(clip, "a street").astype(int) - usual).mean()
     assert 0 < difference < 0.3 * bare
+
+
+def test_fp8_leaves_in_32_bits_what_the_model_keeps_so(tmp_path: Path) -> None:
+    folder = save_tiny_wan(tmp_path / "wan")
+    pipeline = WanInContextPipeline.from_pretrained(folder, dtype=torch.bfloat16)
+    store(pipeline, Plan(weights="fp8"), torch.bfloat16)
+    transformer = pipeline.transformer
+    assert transformer.blocks[0].attn1.to_q.weight.dtype == torch.float8_e4m3fn
+    times = transformer.condition_embedder.time_embedder.linear_1.weight
+    assert times.dtype == transformer.rope.freqs_cos.dtype == torch.float32
 
 
 @pytest.mark.parametrize("family", ["ltx2", "wan"])
@@ -339,7 +350,39 @@ def test_when_nothing_smaller_is_left_it_is_one_sentence(scarce) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_model_that_does_not_fit_as_planned_is_held_smaller_when_it_loads(
+    profile: Path, clip: np.ndarray, usual: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(pipeline: object, plan: Plan, device: torch.device) -> None:
+        if not plan.tiling:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        place(pipeline, plan, device)
+
+    monkeypatch.setattr(pipeline_lifter, "place", full)
+    for mode in ("auto", "full"):
+        lifter = load_lifter(profile, memory=mode)
+        assert lifter.plan.tiling and lifter.pipeline.text_encoder is None
+        assert [note.partition(":")[0] for note in lifter.notes] == ["out of memory, tried again with less"]
+        assert np.array_equal(lifter.lift(clip, "a street"), usual)
+
+    def none(*_: object) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    monkeypatch.setattr(pipeline_lifter, "place", none)
+    with pytest.raises(OutOfMemory, match=r"^The model mine does not fit this machine's memory: [^\n]*\.$"):
+        load_lifter(profile)
+
+
 def test_lacks_of_memory_are_told_from_other_errors() -> None:
-    short = RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
-    assert is_out_of_memory(MemoryError()) and is_out_of_memory(short)
+    assert is_out_of_memory(MemoryError())
+    for said in (
+        "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.",  # Windows
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ):
+        assert is_out_of_memory(RuntimeError(said))
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 48)  # a petabyte, of this system's own allocator
+    assert is_out_of_memory(error.value)
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
