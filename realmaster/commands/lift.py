@@ -75,6 +75,9 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     if args.out and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UserError(f"{args.out} is there already: choose another folder with -o.")
     writable_folder(args.out.parent if args.out else take.path / "lifts", "the lift")
+    # What is wrong with these is known before a large model loads for minutes.
+    anchors = {frame: _read_picture(path) for frame, path in args.anchor or ()}
+    shown = None if args.preview is None else _preview_to(args.preview)
 
     with screen.step(f"loading the model {args.model}"):
         from realmaster import load_lifter
@@ -96,9 +99,8 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         "negative_prompt": args.negative_prompt,
         "seed": args.seed,
         "steps": args.steps,
-        "anchors": {frame: _read_picture(path) for frame, path in args.anchor or ()},
+        "anchors": anchors,
     }
-    shown = None if args.preview is None else _preview_to(args.preview)
     out = args.out or _free_folder(take.path / "lifts", Path(args.model).stem, lift_job(take, lifter, **asked))
     growing, notes = _growing(out), list[str]()
     try:

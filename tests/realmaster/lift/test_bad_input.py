@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from realmaster.cli import main
 from realmaster.lift import LiftError, load_lifter
 from realmaster.lift.adapters import check_file
 from realmaster.lift.libraries import from_hub
+from tests.realmaster.lift.test_families import record_odd_take
 from tests.realmaster.lift.test_ltx2_versions import diffusers_keys, trainer_keys
 from tests.realmaster.lift.test_wan import trainer_keys as wan_keys
 from tests.realmaster.lift.tiny_ltx2 import save_tiny_ltx2
@@ -74,6 +76,15 @@ def test_a_model_that_is_not_whole(
     shutil.copytree(models["ltx2"], model)
     spoil(model)
     assert said in sentence(lambda: load_lifter(model))
+
+
+def test_what_is_wrong_beside_the_model_is_said_before_it_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take = str(record_odd_take(tmp_path / "take"))
+    for wrong, said in ((["--anchor", "0=none.png"], "The anchor none.png"), (["--preview", "x.gif"], "The preview x.gif")):
+        assert main(["lift", take, "--model", "no-such-model", *wrong]) == 1
+        assert said in capsys.readouterr().err
 
 
 # -- adapters
