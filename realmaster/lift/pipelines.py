@@ -167,8 +167,9 @@ def store(pipeline: Any, plan: Plan, dtype: torch.dtype) -> None:
 def place(pipeline: Any, plan: Plan, device: torch.device) -> None:
     """Bring a pipeline's parts to `device`, or to where the plan keeps them. May be called again with a smaller one."""
     moving = transformers(pipeline) if plan.offload else []
-    for transformer in moving:
-        transformer.to("cpu")  # first: what is on the device already may be what fills it
+    for transformer in moving:  # first: what is on the device already may be what fills it
+        if plan.weights != "nf4":  # what bitsandbytes keeps beside a weight would go too, and nobody fetches it back
+            transformer.to("cpu")
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module) and not any(part is each for each in moving):
             part.to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from realmaster.lift import LiftError, lift_long, load_lifter, pipeline_lifter, pipelines
 from realmaster.lift.lifter import OutOfMemory, is_out_of_memory
 from realmaster.lift.ltx2 import LTX2Lifter
-from realmaster.lift.memory import GIB, LADDER, Plan, Sizes, choose, plan_for, sizes_of
+from realmaster.lift.memory import GIB, LADDER, Plan, Sizes, Weights, choose, plan_for, sizes_of
 from realmaster.lift.pipelines import place, store
 from realmaster.lift.profiles import known_profiles, load_profile
 from realmaster.lift.prompts import PromptCache
@@ -160,6 +161,15 @@ def test_blocks_that_are_fetched_give_the_same_to_the_bit(
     blocks = lifter.pipeline.transformer
     assert any(hasattr(module, "_diffusers_hook") for module in blocks.modules())
     assert np.array_equal(lifter.lift(clip, "a street", steps=None if family == "ltx2" else 2), wanted)
+
+
+@pytest.mark.parametrize(("weights", "moves"), [("plain", ["cpu"]), ("int8", ["cpu"]), ("nf4", [])])
+def test_what_bitsandbytes_keeps_beside_its_weights_stays_on_the_card(weights: Weights, moves: list[str]) -> None:
+    done: list[str] = []
+    transformer = SimpleNamespace(to=done.append, enable_group_offload=lambda **how: done.append("fetched"))
+    pipeline = SimpleNamespace(transformer=transformer, components={}, vae=None)
+    place(pipeline, Plan(weights=weights, offload=True), CARD)
+    assert done == [*moves, "fetched"]
 
 
 def test_full_holds_the_whole_pipeline(profile: Path, clip: np.ndarray, usual: np.ndarray) -> None:
