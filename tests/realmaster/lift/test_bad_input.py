@@ -82,9 +82,9 @@ def test_what_is_wrong_beside_the_model_is_said_before_it_loads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     take = str(record_odd_take(tmp_path / "take"))
-    for wrong, said in ((["--anchor", "0=none.png"], "The anchor none.png"), (["--preview", "x.gif"], "The preview x.gif")):
-        assert main(["lift", take, "--model", "no-such-model", *wrong]) == 1
-        assert said in capsys.readouterr().err
+    for option, wrong, said in (("anchor", "0=none.png", "anchor none.png"), ("preview", "x.gif", "preview x.gif")):
+        assert main(["lift", take, "--model", "no-such-model", f"--{option}", wrong]) == 1
+        assert f"The {said}" in capsys.readouterr().err
 
 
 # -- adapters
