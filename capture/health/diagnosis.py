@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from capture.conventions import canonical_depth
 from capture.health import shots as read
-from capture.health.edges import LAGS, LagCurve, agreement, best_lag, lag_curve
+from capture.health.edges import LAGS, LagCurve, agreement, best_lag
 from capture.health.geometry_scores import (
     Planes,
     angles,
@@ -479,7 +479,8 @@ class Diagnosis:
         else:
             late = {name: lag for name, lag in best.items() if lag}
         for name, lag in late.items():
-            self.found.append(Found(f"{name}_late", "in step", float(lag), self.lags_certainty(name)))
+            mistake = f"{name}_late" if lag > 0 else f"{name}_early"
+            self.found.append(Found(mistake, "in step", float(lag), self.lags_certainty(name)))
             self.runs = [moved for run in self.runs if (moved := read.shifted(run, name, lag))]
         self._look()
 
@@ -494,13 +495,12 @@ class Diagnosis:
         if shot.depth is None:
             return curves
         if shot.color is not None:
-            curves["color"] = lag_curve([[shot.edges for shot in run] for run in self.runs])
+            curves["color"] = _color_lags(self.runs)
         if self.scores.angle < 20:
             curves["normal"] = _normal_lags(self.runs)
         if shot.view is not None and shot.pose_known and self.moves:
             curves["pose"] = _pose_lags(self.runs)
         return curves
-
 
 
 def _gap(run: list[Shot]) -> int:
@@ -708,38 +708,52 @@ def _axes_words(change: NDArray[np.float64]) -> str:
     return ", ".join(names)
 
 
+def _color_lags(runs: Runs) -> LagCurve:
+    """Colours of later frames against the depth of this one."""
+    rows = []
+    for run in runs:
+        table = np.full((len(run), len(LAGS)), np.nan)
+        for j, lag in enumerate(LAGS):
+            for i, other in enumerate(read.later(run, lag)):
+                if other is not None:
+                    table[i, j] = agreement(run[i].edges, other.edges)
+        rows.append(table)
+    return best_lag(np.concatenate(rows))
+
+
 def _normal_lags(runs: Runs) -> LagCurve:
     """Normals of later frames against the depth of this one: silhouettes lie elsewhere in other frames."""
     rows = []
     for run in runs:
-        for i, shot in enumerate(run):
-            row = np.full(len(LAGS), np.nan)
-            view = shot.view
-            if view is None:
-                continue
-            mask = view.surface & view.normal.any(axis=-1)
-            for j, lag in enumerate(LAGS):
-                if 0 <= i + lag < len(run) and (other := run[i + lag].normal) is not None:
-                    known = mask & other.any(axis=-1)
-                    if known.sum() > 200:
-                        row[j] = -np.minimum(angles(other[known], view.normal[known]), 40).mean() / 40
-            rows.append(row)
-    return best_lag(np.array(rows) if rows else np.empty((0, len(LAGS))), least=0.002)
+        table = np.full((len(run), len(LAGS)), np.nan)
+        for j, lag in enumerate(LAGS):
+            for i, other in enumerate(read.later(run, lag)):
+                view = run[i].view
+                if view is None or other is None or other.normal is None:
+                    continue
+                known = view.surface & view.normal.any(axis=-1) & other.normal.any(axis=-1)
+                if known.sum() > 200:
+                    table[i, j] = -np.minimum(angles(other.normal[known], view.normal[known]), 40).mean() / 40
+        rows.append(table)
+    return best_lag(np.concatenate(rows), least=0.002)
 
 
-def _pose_lags(runs: Runs, gap: int = 3) -> LagCurve:
+def _pose_lags(runs: Runs) -> LagCurve:
     """Poses of later frames against the depth of this one and a near one."""
     rows = []
     for run in runs:
-        for i in range(0, len(run) - gap, 2):
-            a, b = run[i].view, run[i + gap].view
-            if a is None or b is None:
+        later = [read.later(run, lag) for lag in LAGS]
+        # Two distances: where every so manieth frame was dropped, no pair of one distance may have its later ones.
+        for i, gap in product(range(0, len(run), 2), (3, 4)):
+            if i + gap >= len(run):
                 continue
+            a, b = run[i].view, run[i + gap].view
             row = np.full(len(LAGS), np.nan)
-            for j, lag in enumerate(LAGS):
-                if 0 <= i + lag and i + gap + lag < len(run):
-                    first, second = run[i + lag].camera, run[i + gap + lag].camera
-                    if first is not None and second is not None:
-                        row[j] = -math.log2(pose_error(a, b, relative_pose(first, second)) + POSE_FLOOR)
+            for j, others in enumerate(later):
+                first, second = others[i], others[i + gap]
+                if a is None or b is None or first is None or second is None:
+                    continue
+                if first.camera is not None and second.camera is not None:
+                    row[j] = -math.log2(pose_error(a, b, relative_pose(first.camera, second.camera)) + POSE_FLOOR)
             rows.append(row)
     return best_lag(np.array(rows) if rows else np.empty((0, len(LAGS))), least=0.7)

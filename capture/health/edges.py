@@ -6,7 +6,6 @@ mostly have one in the colours. So it is asked how much steeper the colours are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,17 +82,8 @@ class LagCurve:
     """How much the agreement falls within the curve: what there is to tell lags by."""
 
 
-def lag_curve(runs: Sequence[Sequence[Edges]]) -> LagCurve:
-    """At which lag colours fit depth best; see `best_lag`."""
-    tables = []
-    for run in runs:
-        table = np.full((len(run), len(LAGS)), np.nan)
-        for i, here in enumerate(run):
-            for j, lag in enumerate(LAGS):
-                if 0 <= i + lag < len(run):
-                    table[i, j] = agreement(here, run[i + lag])
-        tables.append(table)
-    return best_lag(np.concatenate(tables) if tables else np.empty((0, len(LAGS))))
+_SURE = 3.0
+"""Standard errors between two lags from which one is the better."""
 
 
 def best_lag(scores: NDArray[np.float64], *, least: float = 0.004) -> LagCurve:
@@ -122,15 +112,15 @@ def best_lag(scores: NDArray[np.float64], *, least: float = 0.004) -> LagCurve:
     depth_of_curve = float(np.nanmax(mean) - np.nanmin(mean))
     if top != zero:
         certainty = float(mean[top] / max(error[top], 1e-9))
-        best = LAGS[top] if certainty > 3 and mean[top] > least else None
-        if best is None and depth_of_curve > 4 * least and -np.nanmin(mean) > 4 * mean[top]:
-            best = 0  # as good as the best, and the curve falls from there
+        best = LAGS[top] if certainty > _SURE and mean[top] > least else None
         return LagCurve(curve, best, certainty, depth_of_curve)
-    others = [j for j in range(len(LAGS)) if j != zero and np.isfinite(mean[j])]
-    near = max(others, key=lambda j: mean[j])
+    # Only what falls on both sides is a peak: where frames next to these were dropped, the true lag may lie between.
+    before, after = ([j for j in side if np.isfinite(mean[j])] for side in (range(zero), range(zero + 1, len(LAGS))))
+    if not before or not after:
+        return LagCurve(curve, None, 0.0, depth_of_curve)
+    near = max((before[-1], after[0]), key=lambda j: mean[j])
     certainty = float(-mean[near] / max(error[near], 1e-9))
-    far = min(mean[j] for j in others)
-    told = -far > 2 * least
+    told = certainty > _SURE and -mean[near] > least
     return LagCurve(curve, 0 if told else None, certainty, depth_of_curve)
 
 

@@ -231,11 +231,13 @@ def _in_step(diagnosis: Diagnosis, numbers: dict[str, Numbers], runs: Sequence[R
         figure = f"agreement {at[color.best]:.2f} at lag {color.best}, {others:.2f} elsewhere"
     out_of_step = sum(not frame.in_sync for run in runs for frame in run)
     if found:
-        words = [f"{_late_word(f)} {_is(f.mistake.removesuffix('_late'))} {_frames(f)} late" for f in found]
+        words = [_out_of_step(f) for f in found]
+        cause = "It is read before the frame is finished, or from the buffer of an earlier one."
+        if any(f.mistake.endswith("_early") for f in found):
+            cause = "It belongs to a frame that is drawn later than the one it is sent with."
         return Check(
-            "in step", "wrong", f"Not all channels are of one frame: {' and '.join(words)}. It is read before "
-            "the frame is finished, or from the buffer of an earlier one.", figure, tuple(f.mistake for f in found),
-            ", ".join(words),
+            "in step", "wrong", f"Not all channels are of one frame: {' and '.join(words)}. {cause}", figure,
+            tuple(f.mistake for f in found), ", ".join(words),
         )  # fmt: skip
     if out_of_step:
         return Check(
@@ -248,15 +250,12 @@ def _in_step(diagnosis: Diagnosis, numbers: dict[str, Numbers], runs: Sequence[R
     return Check("in step", "cannot tell", _why_no_lag(diagnosis, numbers, runs), figure)
 
 
-def _late_word(found: Found) -> str:
-    return {"color": "the colour", "depth": "the depth", "normal": "the normals", "pose": "the camera's pose"}[
-        found.mistake.removesuffix("_late")
-    ]
-
-
-def _frames(found: Found) -> str:
+def _out_of_step(found: Found) -> str:
+    """E.g. "the normals are 2 frames late"."""
+    name, how = found.mistake.split("_")
+    what = {"color": "the colour", "depth": "the depth", "normal": "the normals", "pose": "the camera's pose"}[name]
     n = abs(int(found.value or 0))
-    return "one frame" if n == 1 else f"{n} frames"
+    return f"{what} {_is(name)} {'one frame' if n == 1 else f'{n} frames'} {how}"
 
 
 def _list(words: Sequence[str]) -> str:

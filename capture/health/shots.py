@@ -7,6 +7,7 @@ Shot with some arrays or camera numbers exchanged, which is cheap. Knows nothing
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -210,13 +211,19 @@ def pose_as_sent(shot: Shot, how: str) -> NDArray[np.float64]:
     return pose
 
 
+def later(run: Sequence[Shot], lag: int) -> list[Shot | None]:
+    """For each shot the one `lag` frames later; None where that lies outside the run, or was dropped."""
+    places = np.cumsum([1 + shot.frame.dropped_before for shot in run]).tolist()
+    at = dict(zip(places, run, strict=True))
+    return [at.get(place + lag) for place in places]
+
+
 def shifted(run: list[Shot], what: str, lag: int) -> list[Shot]:
     """The run with color, depth, normal or pose taken from `lag` frames later: put right what was `lag` late."""
     shots = []
-    for i, shot in enumerate(run):
-        if not 0 <= i + lag < len(run):
+    for shot, other in zip(run, later(run, lag), strict=True):
+        if other is None:
             continue
-        other = run[i + lag]
         if what == "color":
             shots.append(replace(shot, color=other.color))
         elif what == "depth":

@@ -21,8 +21,9 @@ from capture.take import TakeWriter
 from .health_scenes import city, game, record_panda3d
 
 IN_CITY = [name for name in MISTAKES if name != "normal_world"]  # it sends them in camera space
-UNTOLD = ("depth_near", "depth_far", "depth_scale")
-"""Mistakes that colour and depth alone cannot show: they leave planes planes, and the unit is unknown anyway."""
+UNTOLD = ("depth_near", "depth_far", "depth_scale", "color_early")
+"""Mistakes that colour and depth alone cannot show: they leave planes planes, and the unit is unknown anyway; and of
+two channels either may be the one that is late."""
 
 IN_GAME = [n for n in MISTAKES if n.split("_")[0] in ("color", "picture", "depth") and n not in UNTOLD]
 
@@ -68,7 +69,8 @@ def test_panda3d_mistakes_are_named(panda: list[Frame]) -> None:
     missed = []
     for mistake in MISTAKES:
         if applies(panda[0], mistake):
-            if mistake in ("pose_late", "color_bgr") and not examine(plant(panda, mistake)).health.mistakes:
+            silent = mistake in ("pose_late", "pose_early", "color_bgr")
+            if silent and not examine(plant(panda, mistake)).health.mistakes:
                 continue
             try:
                 assert_names(panda, mistake)
@@ -204,6 +206,22 @@ def test_two_frames_late_and_two_mistakes_at_once() -> None:
     assert "two" in health.line or "2 frames" in health.line
     health = examine(plant(plant(city(), "fov_wide"), "normal_axes_swapped")).health
     assert set(health.mistakes) == {"fov", "normal_axes"}
+
+
+@pytest.mark.parametrize("mistake", ["color_late", "pose_late", "pose_early"])
+def test_dropped_frames_hide_no_lag(mistake: str) -> None:
+    """What is one frame late is then sometimes two or three of the recorded ones away."""
+    kept: list[Frame] = []
+    for i, frame in enumerate(plant(city(10_000_003, frames=45), mistake)):
+        if i % 4 != 3 and i % 7 != 4:
+            dropped = i - 1 - (kept[-1].index if kept else -1)
+            kept.append(
+                Frame(i, frame.serial, frame.time, frame.raw_camera, frame.channels, frame.conventions,
+                      entities=frame.entities, dropped_before=dropped)
+            )  # fmt: skip
+    health = examine(kept).health
+    assert health.mistakes == (mistake,), health.line
+    assert f"one frame {mistake.split('_')[1]}" in health.line
 
 
 def test_figures_say_what_fits() -> None:
