@@ -17,6 +17,8 @@ from transformers.utils import is_torchvision_available
 
 from realmaster.lift import LiftError, load_lifter
 from realmaster.lift.adapters import first_line
+from realmaster.lift.lifter import is_out_of_memory
+from realmaster.lift.memory import give_back
 from realmaster.lift.pipelines import load_pipeline, local_folder
 from realmaster.lift.profiles import Profile, check_paths
 from realmaster.pairs.settings import EditorSettings, PairsError, Settings
@@ -107,11 +109,22 @@ class PipelineEditor:
             raise PairsError(str(error).replace(" of profile editor", "")) from error
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise PairsError(f"The editor {entry.base} does not load ({first_line(error)}).") from error
-        if settings.workers.offload and place.type == "cuda":
+        offload = settings.workers.offload and place.type == "cuda"
+        if offload or not self._fits(place):
+            self.pipeline.to("cpu")
+            give_back(place)
             self.pipeline.enable_model_cpu_offload(device=place)
-        else:
-            self.pipeline.to(place)
         self.pipeline.set_progress_bar_config(disable=True)
+
+    def _fits(self, place: torch.device) -> bool:
+        """Bring the pipeline there, and tell whether there was room; if not, a part of it may be there."""
+        try:
+            self.pipeline.to(place)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
 
     @torch.inference_mode()
     def edit(self, picture: np.ndarray, caption: str, seed: int, style: np.ndarray | None = None) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers import QwenImageEditPlusPipeline
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
 from capture.take import Take
@@ -44,14 +46,16 @@ def small_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pipeline_qwenimage_edit_plus, name, 64 * 64)
 
 
-def spied(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[dict[str, Any]]:
-    """The keyword arguments of every call of a pipeline."""
+def spied(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, instead: Callable[..., Any] | None = None
+) -> list[dict[str, Any]]:
+    """The keyword arguments of every call of a pipeline's method, which `instead` may take the place of."""
     calls: list[dict[str, Any]] = []
     original = getattr(owner, name)
 
     def spy(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls.append(kwargs)
-        return original(self, *args, **kwargs)
+        return original(self, *args, **kwargs) if instead is None else instead(**kwargs)
 
     monkeypatch.setattr(owner, name, spy)
     return calls
@@ -86,6 +90,22 @@ def test_a_large_picture_is_edited_smaller(tmp_path: Path, monkeypatch: pytest.M
     calls = spied(monkeypatch, type(editor.pipeline), "__call__")
     assert editor.edit(PICTURE, "", 0).shape == PICTURE.shape
     assert calls[0]["width"] * calls[0]["height"] <= 32 * 48 * 1.1
+
+
+def test_an_editor_that_does_not_fit_the_card_waits_in_main_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[str] = []
+
+    def to(self: Any, place: Any) -> None:
+        places.append(str(place))
+        if str(place) == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(QwenImageEditPlusPipeline, "to", to)
+    fetching = spied(monkeypatch, QwenImageEditPlusPipeline, "enable_model_cpu_offload", instead=lambda **_: None)
+    load_editor(str(save_tiny_qwen_edit(tmp_path / "model")), few_steps(), device="cuda")
+    assert places == ["cuda", "cpu"] and [str(call["device"]) for call in fetching] == ["cuda"]
 
 
 def test_folders_that_edit_nothing_are_refused(tmp_path: Path) -> None:
