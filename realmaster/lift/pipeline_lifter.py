@@ -39,6 +39,7 @@ from realmaster.lift.pipelines import (
     load_part,
     load_pipeline,
     local_folder,
+    may_compile,
     place,
     speed_up,
     store,
@@ -109,7 +110,9 @@ class PipelineLifter(ABC):
             self._fused = fuse(self.pipeline)
         store(self.pipeline, self.plan, self.dtype)
         self._place()
-        speed_up(self.pipeline, profile, self.device)
+        speed_up(self.pipeline, profile, self.plan, self.device)
+        if profile.compile and not may_compile(self.plan):
+            self.notes.append(f"blocks are not compiled: that cannot be done with {self.plan}")
 
     @property
     def may_fuse(self) -> bool:

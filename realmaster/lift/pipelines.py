@@ -174,6 +174,8 @@ def place(pipeline: Any, plan: Plan, device: torch.device) -> None:
         if isinstance(part, torch.nn.Module) and not any(part is each for each in moving):
             part.to(device)
     for transformer in moving:
+        for module in transformer.modules():
+            module._compiled_call_impl = None  # see `may_compile`
         transformer.enable_group_offload(
             onload_device=device,
             offload_device=torch.device("cpu"),
@@ -185,8 +187,14 @@ def place(pipeline: Any, plan: Plan, device: torch.device) -> None:
         pipeline.vae.enable_tiling()
 
 
-def speed_up(pipeline: Any, profile: Profile, device: torch.device) -> None:
-    """What the profile asks for: an attention kernel, compiled blocks. After the adapter is loaded. And on a processor,
+def may_compile(plan: Plan) -> bool:
+    """Whether blocks can be compiled in one piece: not where something steps in to cast their weights or to fetch
+    them."""
+    return plan.weights != "fp8" and not plan.offload
+
+
+def speed_up(pipeline: Any, profile: Profile, plan: Plan, device: torch.device) -> None:
+    """What the profile asks for: an attention kernel, compiled blocks where they can be. After the adapter is loaded. And on a processor,
     whose convolutions of pictures are faster so, the codec's channels lie side by side.
 
     The kernel is set for the video's self-attention alone (layers named `attn1`): cross-attention to the text carries a
@@ -209,7 +217,7 @@ def speed_up(pipeline: Any, profile: Profile, device: torch.device) -> None:
                             f"The attention {profile.attention!r} of profile {profile.name} cannot be used here "
                             f"({first_line(error)})."
                         ) from error
-        if profile.compile:
+        if profile.compile and may_compile(plan):
             transformer.compile_repeated_blocks(fullgraph=True)
 
 

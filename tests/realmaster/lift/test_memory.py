@@ -238,6 +238,28 @@ def test_blocks_are_compiled_whole_and_lift_the_same(
     assert traced
 
 
+@pytest.mark.parametrize("plan", [Plan(weights="fp8"), Plan(offload=True)])
+def test_blocks_whose_weights_are_cast_or_fetched_are_not_compiled_and_that_is_said(
+    plan: Plan, profile: Path, clip: np.ndarray, usual: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_lifter, "plan_for", lambda *_: (plan, True, 0))
+    compiled = profile.with_name("compiled.toml")
+    compiled.write_text("compile = true\n" + profile.read_text())
+    lifter = load_lifter(compiled, device="cpu")
+    assert lifter.notes == [f"blocks are not compiled: that cannot be done with {plan}"]
+    assert lifter.lift(clip, "a street").shape == usual.shape
+
+
+def test_compiled_blocks_that_must_be_fetched_after_all_are_so(
+    profile: Path, clip: np.ndarray, usual: np.ndarray
+) -> None:
+    compiled = profile.with_name("compiled.toml")
+    compiled.write_text("compile = true\n" + profile.read_text())
+    lifter = load_lifter(compiled)
+    place(lifter.pipeline, Plan(offload=True), PROCESSOR)
+    assert np.array_equal(lifter.lift(clip, "a street"), usual)
+
+
 @pytest.mark.parametrize(("how", "package"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
 def test_a_missing_extra_is_named(how: str, package: str, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
