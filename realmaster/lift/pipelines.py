@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, PipelineQuantizationConfig
+from diffusers.models import attention_dispatch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
@@ -194,8 +195,8 @@ def may_compile(plan: Plan) -> bool:
 
 
 def speed_up(pipeline: Any, profile: Profile, plan: Plan, device: torch.device) -> None:
-    """What the profile asks for: an attention kernel, compiled blocks where they can be. After the adapter is loaded. And on a processor,
-    whose convolutions of pictures are faster so, the codec's channels lie side by side.
+    """What the profile asks for: an attention kernel, compiled blocks where they can be. After the adapter is loaded.
+    And on a processor, whose convolutions of pictures are faster so, the codec's channels lie side by side.
 
     The kernel is set for the video's self-attention alone (layers named `attn1`): cross-attention to the text carries a
     mask that fast kernels refuse, and set for a whole model it would become the default of the process.
@@ -208,17 +209,26 @@ def speed_up(pipeline: Any, profile: Profile, plan: Plan, device: torch.device) 
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     for transformer in transformers(pipeline):
         if profile.attention is not None:
-            for name, module in transformer.named_modules():
-                if name.rpartition(".")[2] == "attn1":
-                    try:
-                        module.set_attention_backend(profile.attention)
-                    except (ValueError, RuntimeError, ImportError) as error:
-                        raise LiftError(
-                            f"The attention {profile.attention!r} of profile {profile.name} cannot be used here "
-                            f"({first_line(error)})."
-                        ) from error
+            try:
+                _set_attention(transformer, profile.attention)
+            except Exception as error:  # fetching a kernel ends in whatever its packages stumble on
+                raise LiftError(
+                    f"The attention {profile.attention!r} of profile {profile.name} cannot be used here "
+                    f"({first_line(error)})."
+                ) from error
         if profile.compile and may_compile(plan):
             transformer.compile_repeated_blocks(fullgraph=True)
+
+
+def _set_attention(transformer: Any, kernel: str) -> None:
+    for name, module in transformer.named_modules():
+        if name.rpartition(".")[2] == "attn1":
+            module.set_attention_backend(kernel)
+    # What diffusers does where a kernel is set for a whole model, and not where it is for a layer: see that its package
+    # is there, and fetch it if it comes from the hub.
+    backend = attention_dispatch.AttentionBackendName(kernel.lower())
+    attention_dispatch._check_attention_backend_requirements(backend)
+    attention_dispatch._maybe_download_kernel_for_backend(backend)
 
 
 def transformers(pipeline: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers.models import attention_dispatch
 from safetensors.torch import save_file
 
 from realmaster.lift import LiftError, lift_long, load_lifter, pipeline_lifter, pipelines
@@ -270,7 +271,7 @@ def test_a_missing_extra_is_named(how: str, package: str, profile: Path, monkeyp
 
 
 def test_an_attention_kernel_is_set_for_the_videos_self_attention_alone(
-    profile: Path, clip: np.ndarray, usual: np.ndarray
+    profile: Path, clip: np.ndarray, usual: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = profile.with_name("kernel.toml")
     chosen.write_text('attention = "_native_math"\n' + profile.read_text())
@@ -280,9 +281,25 @@ def test_an_attention_kernel_is_set_for_the_videos_self_attention_alone(
     assert [str(backend and backend.value) for backend in backends] == ["_native_math", "None", "None"]
     assert np.abs(lifter.lift(clip, "a street").astype(int) - usual).max() <= 1
     assert np.array_equal(load_lifter(profile).lift(clip, "a street"), usual)  # nothing of it stays in the process
-    chosen.write_text('attention = "no_such_kernel"\n' + profile.read_text())
-    with pytest.raises(LiftError, match="no_such_kernel"):
-        load_lifter(chosen)
+    monkeypatch.setattr(attention_dispatch, "_CAN_USE_FLASH_ATTN", False)
+    monkeypatch.setattr(attention_dispatch, "is_kernels_available", lambda: False)
+    missing = {"no_such_kernel": "must be one of", "flash": "flash-attn", "sage_hub": "pip install kernels"}
+    for kernel, said in missing.items():
+        chosen.write_text(f'attention = "{kernel}"\n' + profile.read_text())
+        with pytest.raises(LiftError, match=rf"The attention '{kernel}' of profile kernel cannot be used.*{said}"):
+            load_lifter(chosen)
+
+
+def test_an_attention_kernel_of_the_hub_is_fetched(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(attention_dispatch, "_check_attention_backend_requirements", lambda _: None)
+    monkeypatch.setattr(
+        attention_dispatch, "_maybe_download_kernel_for_backend", lambda kernel: fetched.append(kernel.value)
+    )
+    chosen = profile.with_name("hub.toml")
+    chosen.write_text('attention = "sage_hub"\n' + profile.read_text())
+    load_lifter(chosen)
+    assert fetched == ["sage_hub"]
 
 
 # -- prompts
