@@ -167,7 +167,9 @@ def test_blocks_that_are_fetched_give_the_same_to_the_bit(
 @pytest.mark.parametrize(("weights", "moves"), [("plain", ["cpu"]), ("int8", ["cpu"]), ("nf4", [])])
 def test_what_bitsandbytes_keeps_beside_its_weights_stays_on_the_card(weights: Weights, moves: list[str]) -> None:
     done: list[str] = []
-    transformer = SimpleNamespace(to=done.append, enable_group_offload=lambda **how: done.append("fetched"))
+    transformer = SimpleNamespace(
+        to=done.append, modules=list, enable_group_offload=lambda **how: done.append("fetched")
+    )
     pipeline = SimpleNamespace(transformer=transformer, components={}, vae=None)
     place(pipeline, Plan(weights=weights, offload=True), CARD)
     assert done == [*moves, "fetched"]
