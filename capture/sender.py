@@ -163,6 +163,7 @@ class FrameSender:
         self._hello_due = math.inf  # when to say hello, in clock.monotonic() seconds; inf when not due
         self._token_deadline = 0.0
         self._trouble: SenderError | None = None  # why the last hello had no valid token
+        self._said_bye = False
         self._closed = False
         self._open_socket()
         try:
@@ -298,6 +299,7 @@ class FrameSender:
         if self._closed:
             return
         try:
+            self._said_bye = True
             if self._welcome is not None and self._deliver(wire.Bye()):
                 deadline = clock.monotonic() + timeout
                 while self.goodbye is None and self._welcome is not None and clock.monotonic() < deadline:
@@ -590,7 +592,8 @@ class FrameSender:
             self._controls.append(message)
         elif isinstance(message, wire.Goodbye):
             self.goodbye = message
-            self._unanswered.clear()
+            if self._said_bye:  # all is dealt with; else the daemon stops, and what it does not know of is lost
+                self._unanswered.clear()
             self._end_session()
 
     def _note_answer(self, credit: wire.Credit) -> None:

@@ -297,6 +297,20 @@ def test_while_recording_a_frame_is_lost_unless_it_was_acknowledged():
     assert (frame.serial, frame.dropped_before, s.stats.lost) == (8, 2, 2)
 
 
+def test_what_a_daemon_that_stops_has_not_recorded_is_lost():
+    with SmallDaemon(credit=8, give_back=False) as daemon:
+        s = connect(daemon)
+        daemon.say(wire.Control("record_start"))
+        until(s.controls)
+        for i in range(5):
+            s.send(None, arrays(), time=i)
+        daemon.say(wire.Credit(0, 2))
+        daemon.say(wire.Goodbye(5, 3, 0, "take"))
+        until(lambda: not s.connected)
+        assert s.goodbye is not None and s.stats.lost == 2
+        s.close()
+
+
 def test_live_gives_up_only_when_told_to(monkeypatch):
     monkeypatch.setenv("REALMASTER_GIVE_UP_AFTER", "0.3")
     with SmallDaemon() as daemon:

@@ -85,6 +85,7 @@ def test_a_killed_ingest_process_is_started_again_and_its_take_repaired(service:
         assert verify(take.path).problems == []
         until(lambda: [s for s in service.state()["sessions"] if s["frames"] == 5])
     assert service.state()["problem"] is None
+    assert [notice for notice in service.state()["notices"] if f"Recording ended with it: {name}" in notice["text"]]
 
 
 def test_stopping_closes_the_take_within_seconds(tmp_path: Path) -> None:
