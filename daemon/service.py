@@ -428,7 +428,7 @@ class Service:
             self.restarts += 1
             broken, self._recording = self._recording, set()
         log.error("the ingest process ended unexpectedly (exit code %s) and is started again", code)
-        lost = f" Recording ended with it: {', '.join(sorted(broken))} is repaired; begin another take." if broken else ""
+        lost = f" Recording ended with it: {', '.join(sorted(broken))}; begin another take." if broken else ""
         self._notice("error", f"The receiving process ended unexpectedly and was started again.{lost}")
         self._start_ingest(self.endpoint)
         for name in broken:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from daemon.service import Service
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 """How long a request waits for the libraries to be loaded that know what fits."""
 _PENDING = {"pending": True, "device": "", "models": [], "adapters": [], "adapters_folder": ""}
 
