@@ -88,9 +88,10 @@ class Reduction:
             raise FrameError(f"{str(unknown[0])[:20]!r} is not one of {', '.join(CODECS)}.")
 
     def __str__(self) -> str:
-        by_codec = {codec: [name for name in self.codecs if self.codecs[name] == codec] for codec in CODECS}
-        packed = [f"{', '.join(names)} as {codec}" for codec, names in by_codec.items() if names]
-        return "; ".join([f"1/{self.shrink} of the width and height"] * (self.shrink > 1) + packed) or "nothing"
+        exact, lossy = [name for name in self.codecs if name not in self.lossy], self.lossy
+        small = f"1/{self.shrink} of the width and height" if self.shrink > 1 else ""
+        packed = f"{', '.join(exact)} packed without loss" if exact else ""
+        return "; ".join(filter(None, (small, packed, f"{', '.join(lossy)} as JPEG" if lossy else ""))) or "nothing"
 
     @property
     def lossy(self) -> list[str]:

@@ -240,7 +240,7 @@ function facts(session) {
     ["In step", session.desync ? `${session.desync} frames carried channels of other frames` : "every frame is whole", session.desync ? "warn" : ""],
     ["Kept for a replay", kept, ring.cut ? "warn" : ""],
     ["Pixels come", session.transport === "tcp" ? `over tcp${session.mbit ? `, ${rate(session.mbit)}` : ""}` : "by shared memory"],
-    ...(session.reduced ? [["Sent", `${session.reduced.how}, of ${session.reduced.size.join("×")}`]] : []),
+    ...(session.reduced ? [["Sent", `${session.reduced.how}; the engine's picture is ${session.reduced.size.join("×")}`]] : []),
   ];
 }
 
