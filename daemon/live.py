@@ -97,7 +97,7 @@ class LiveLift:
         with self._lock:
             self._options = {"prompt": prompt, "seed": seed, "steps": steps}
             if on and not self._on:
-                self._problem, self._failures = None, 0
+                self._what, self._problem, self._failures = "starting", None, 0
                 self._done.clear()
             self._on = on
             if on:

@@ -261,6 +261,20 @@ def test_a_take_that_cannot_be_read_can_be_deleted(page: Any, service: Service) 
     playwright.expect(page.locator("#takes")).to_be_visible(timeout=90_000)
 
 
+@pytest.mark.parametrize("layout", ["left", "side"])
+def test_the_pictures_alone_fill_a_browser_source(page: Any, service: Service, game: str, layout: str) -> None:
+    page.set_viewport_size({"width": 800, "height": 600})
+    page.goto(f"{service.http_url}/#live/{layout}")
+    page.locator("#live-stage .render .empty").wait_for(state="hidden")
+    until_drawn(page, "#live-stage .render canvas")
+    for other in ("header", "#record", "figcaption", "#session-title", "footer", "aside"):
+        assert not page.locator(other).first.is_visible(), other
+    box = page.locator("#live-stage .render canvas").bounding_box()
+    assert abs(box["width"] - (800 if layout == "left" else 400)) < 2 and box["x"] < 2
+    page.goto(f"{service.http_url}/#takes")
+    page.locator("header").wait_for()
+
+
 def test_a_long_name_of_a_game_leaves_room_for_the_pictures(page: Any, service: Service) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     with playing(service.endpoint, game="W" * 200):

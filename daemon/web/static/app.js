@@ -6,6 +6,7 @@ import { startKeys } from "./keys.js";
 import { Library } from "./library.js";
 import { LiveView } from "./live.js";
 import { PairsView } from "./pairs.js";
+import { LAYOUTS } from "./stage.js";
 import { askLift, TakeView } from "./take.js";
 import { renderWork } from "./work.js";
 
@@ -19,7 +20,7 @@ const take = new TakeView(library);
 const pairs = new PairsView(byId("pairs-root"));
 const views = { live, takes: library, take, pairs };
 
-// -- from view to view: #live, #takes, #take/NAME, #take/NAME/LIFT, #pairs
+// -- from view to view: #live, #takes, #take/NAME, #take/NAME/LIFT, #pairs; #live/LAYOUT is the pictures and nothing else
 
 function go() {
   const [view, ...names] = location.hash.slice(1).split("/").map(decoded);
@@ -32,6 +33,9 @@ function go() {
     part.isShown = shown;
   }
   if (chosen === "take") take.open(names[0], names[1] ?? null);
+  const bare = chosen === "live" && LAYOUTS.some(([layout]) => layout === names[0]);
+  document.body.classList.toggle("bare", bare);
+  if (bare) live.stage.setLayout(names[0]);
   for (const link of document.querySelectorAll("nav a")) {
     const here = link.hash === `#${chosen}` || (chosen === "take" && link.hash === "#takes");
     if (here) link.setAttribute("aria-current", "page");

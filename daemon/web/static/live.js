@@ -54,9 +54,11 @@ export class LiveView {
     this.stream.watch(views, this.session?.id ?? null);
   }
 
-  /** Under the wipe both halves show one moment: the lifted frame's own source. */
+  /** Under the wipe both halves show one moment: the lifted frame's own source; as long as lifted frames come. */
   get matched() {
-    return this.state?.live.on && this.stage.layout === "wipe" && this.view === "color" && performance.now() - this.lifted.at < 5000;
+    const { live } = this.state ?? { live: {} };
+    const patience = 5000 + 2000 * (live.lag ?? 0);
+    return live.on && this.stage.layout === "wipe" && this.view === "color" && this.lifted.at > 0 && performance.now() - this.lifted.at < patience;
   }
 
   /** What is drawn of a picture that comes. A lifted frame's source is small, as the model sees it: the render itself,
@@ -88,6 +90,10 @@ export class LiveView {
   render(state) {
     this.state = state;
     const session = this.session;
+    if (session?.id !== this.keptOf) { // serials begin anew
+      this.kept.clear();
+      this.keptOf = session?.id;
+    }
     this.renderSession(session);
     this.renderControls(session);
     this.picker.setCurrent(state.model);
