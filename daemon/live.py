@@ -93,7 +93,9 @@ class LiveLift:
         self._done: deque[tuple[float, int, int]] = deque(maxlen=8)  # when, frames lifted, frames skipped before them
 
     def set(self, on: bool, prompt: str = "", seed: int = 0, steps: int | None = None) -> None:
-        """Switch it. While takes are queued for lifting they go first."""
+        """Switch it. While takes are queued for lifting they go first. UserError where no frames are kept to lift."""
+        if on and not self._service.config.replay_seconds:
+            raise UserError("There are no frames to lift: start the daemon with --replay-seconds above 0.")
         with self._lock:
             self._options = {"prompt": prompt, "seed": seed, "steps": steps}
             if on and not self._on:

@@ -569,6 +569,7 @@ def test_nothing_recorded_is_a_failure(tmp_path: Path) -> None:
 def test_daemon_serves_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     page = free_endpoint().removeprefix("tcp://")
     command = [sys.executable, "-m", "realmaster", "daemon", "--listen", "tcp://127.0.0.1:*", "--http", page, "--json"]
+    command += ["--replay-seconds", "0", "--remote-mbit", "inf"]
     process = subprocess.Popen(
         [*command, "--takes", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

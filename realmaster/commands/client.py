@@ -89,8 +89,9 @@ class Daemon:
                 sentence = f"The daemon at {self.url} answers with {error.code}."
             raise UserError(sentence) from None
         except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException, ValueError) as error:
+            why = getattr(error, "reason", error)
             raise UserError(
-                f"The daemon at {self.url} does not answer ({error}): start one with `realmaster daemon`."
+                f"The daemon at {self.url} does not answer ({why}): start one with `realmaster daemon`."
             ) from None
 
 

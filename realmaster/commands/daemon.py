@@ -39,8 +39,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--model", default="embedded", metavar="PROFILE|DIR", help="model profile, or a folder in "
                         "diffusers layout (default: embedded)")  # fmt: skip
     parser.add_argument("--lora", metavar="L", help="adapter: a safetensors file, a folder, or a hub id")
-    parser.add_argument("--replay-seconds", type=positive, default=20.0, metavar="S", help="how much of what just "
-                        "happened can still be saved (default: 20)")  # fmt: skip
+    parser.add_argument("--replay-seconds", type=_seconds, default=20.0, metavar="S", help="how much of what "
+                        "just happened can still be saved; 0 for nothing (default: 20)")  # fmt: skip
     parser.add_argument("--replay-memory", type=positive, metavar="MB", help="memory for that (default: 2000, or a "
                         "quarter of the machine's)")  # fmt: skip
     parser.add_argument("--remote-mbit", type=_mbit, metavar="N|inf", help="what the link to engines on other machines "
@@ -55,6 +55,10 @@ def add(commands: Any) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions, on a daemon that runs")
     daemon_ask.add(actions)
     daemon_library.add(actions)
+
+
+def _seconds(text: str) -> float:
+    return 0.0 if text == "0" else positive(text)
 
 
 def _mbit(text: str) -> float:

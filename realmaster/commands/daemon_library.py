@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from realmaster.commands.client import API, add_action, daemon_of
-from realmaster.commands.options import folder_name, frame_range
+from realmaster.commands.options import WrongUse, folder_name, frame_range
 
 if TYPE_CHECKING:
     from realmaster.progress import Screen
@@ -205,7 +205,9 @@ def _model(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 
 
 def _pairs(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
-    daemon = daemon_of(args)
+    daemon, decided = daemon_of(args), args.keep or args.drop or args.undecide
+    if args.dataset is None and (decided or args.settle):
+        raise WrongUse("the dataset is missing: realmaster daemon pairs DATASET --keep PAIR")
     if args.dataset is None:
         datasets = daemon.call("GET", "/datasets")
         for each in datasets:
@@ -218,7 +220,6 @@ def _pairs(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
         settled: dict[str, Any] = daemon.call("POST", _path("datasets", args.dataset, "settle"))
         screen.show(f"[green]✓[/] pairs.jsonl has {settled['pairs']} pairs now, {settled['rejected']} are turned down")
         return settled
-    decided = args.keep or args.drop or args.undecide
     if decided:
         decision = "keep" if args.keep else "drop" if args.drop else None
         path = _path("datasets", args.dataset, "pairs", decided, "decision")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from capture.errors import UserError
 from daemon.lifts import LiftQueue
 from daemon.live import Choice, Player, _prefix_length, _Window, next_frames
 from daemon.preview import Picture
@@ -92,3 +93,12 @@ def test_a_model_that_fails_again_and_again_is_switched_off(chained: Service) ->
     with playing(chained.endpoint):
         until(lambda: not chained.live.state()["on"], 150, "the end of live lifting")
         assert chained.live.state()["problem"].endswith("after 3 failures. It failed as it was asked to.")
+
+
+def test_where_nothing_is_kept_there_is_nothing_to_lift_live(tmp_path: Path) -> None:
+    config = DaemonConfig(tmp_path / "takes", "tcp://127.0.0.1:*", "127.0.0.1:0", replay_seconds=0)
+    with Service(config) as service:
+        with pytest.raises(UserError, match="--replay-seconds above 0"):
+            service.live.set(True)
+        assert service.live.state()["on"] is False
+        service.live.set(False)

@@ -135,6 +135,8 @@ def test_the_command_line_does_with_takes_and_pairs_what_the_page_does(
     assert ask("model", "embedded")["name"] == "embedded"
     assert main(["daemon", "model", "/etc", "--daemon", shared.http_url]) == 1
     assert ask("pairs")["datasets"] == []
+    with pytest.raises(SystemExit, match="2"):
+        main(["daemon", "pairs", "--keep", "0", "--daemon", shared.http_url])
     for words in (["no-such"], ["no-such", "--keep", "0"], ["no-such", "--settle"]):
         assert main(["daemon", "pairs", *words, "--daemon", shared.http_url]) == 1
 

@@ -238,7 +238,8 @@ export function updateCheck(item, check) {
 
 function facts(session) {
   const { ring } = session;
-  const kept = `the last ${ring.seconds.toFixed(0)} s${ring.cut ? ` of ${ring.wanted}: memory is full` : ""}`;
+  const cut = ring.cut ? ` of ${ring.wanted}: memory is full` : "";
+  const kept = ring.wanted ? `the last ${ring.seconds.toFixed(0)} s${cut}` : "nothing";
   return [
     ["Game", [short(session.game, 100), session.engine].filter(Boolean).join(" · ")],
     ["Picture", `${session.size.join("×")} at ${session.fps.toFixed(1)} frames/s`],
