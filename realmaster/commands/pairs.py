@@ -135,6 +135,8 @@ def _make(args: argparse.Namespace, settings: Settings, screen: Screen) -> dict[
     listed = ", ".join(f"{why} {clips}" for why, clips in reasons.items())
     turned_down = f"{result.rejected} ({listed}), see rejected.jsonl" if result.rejected else "0"
     rows = {"folder": args.out, "pairs": result.pairs, "turned down": turned_down}
+    if result.deaths:
+        rows["workers"] = f"{result.deaths} died; what they had in hand was done again by others"
     screen.show(facts("dataset", rows))
     return {
         "pairs": result.pairs,

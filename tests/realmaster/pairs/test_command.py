@@ -9,6 +9,7 @@ import pytest
 
 from capture.take import Take
 from realmaster.cli import main
+from realmaster.pairs import run
 from tests.realmaster.pairs.city_takes import city_take
 from tests.realmaster.pairs.test_run import EDITOR, PROPAGATOR
 
@@ -55,6 +56,15 @@ def test_what_was_turned_down_is_told_by_its_reasons(
     assert "structure 1" in capsys.readouterr().out
     assert main([*asked, "--propagator", PROPAGATOR.replace("Plain", "Shifted"), "--resume", "--json"]) == 0
     assert said(capsys)["reasons"]["structure"] == 1
+
+
+def test_workers_that_died_are_told(
+    take: Take, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "make_pairs", lambda *_, **__: run.Result(pairs=1, made=1, workers=2, deaths=1))
+    asked = ["pairs", str(take.path), "-o", str(tmp_path / "d"), "--editor", EDITOR, "--propagator", PROPAGATOR]
+    assert main(asked) == 0
+    assert "1 died" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_one(take: Take, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
