@@ -199,7 +199,7 @@ def _daemon() -> Iterator[Finding]:
         daemon = Daemon.at()
         told = daemon.call("GET", "/support")
     except UserError as error:
-        yield Finding("daemon", "absent", str(error).split(":")[0], "start one with `realmaster daemon`")
+        yield Finding("daemon", "absent", str(error).partition(": ")[0], "start one with `realmaster daemon`")
         return
     state = told["state"]
     yield Finding("daemon", "ok", f"{told['version']} at {daemon.url}, model {state['model']['name']}")

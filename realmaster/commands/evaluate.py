@@ -179,12 +179,12 @@ def scores_table(scores: Mapping[str, Mapping[str, float | None]], title: str) -
 
     from realmaster.measure import MEASURES
 
-    headings = {"lifted": "lift", "render": "render untouched", "reference": "reference"}
+    headings = {"lifted": "lift", "render": "untouched\nrender", "reference": "reference"}
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("score", no_wrap=True)
     for video in scores:
-        table.add_column(headings[video], justify="right", style="bold" if video == "lifted" else "")
-    table.add_column("", style="dim", no_wrap=True, overflow="ellipsis")
+        table.add_column(headings[video], justify="right", no_wrap=True, style="bold" if video == "lifted" else "")
+    table.add_column("", style="dim")  # what gives way where the terminal is narrow
     for key, measure in MEASURES.items():
         values = [each.get(key) for each in scores.values()]
         if values[0] is None:
