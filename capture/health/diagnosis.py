@@ -495,7 +495,7 @@ class Diagnosis:
         if shot.depth is None:
             return curves
         if shot.color is not None:
-            curves["color"] = _color_lags(self.runs)
+            curves["color"] = color_lags(self.runs)
         if self.scores.angle < 20:
             curves["normal"] = _normal_lags(self.runs)
         if shot.view is not None and shot.pose_known and self.moves:
@@ -708,7 +708,7 @@ def _axes_words(change: NDArray[np.float64]) -> str:
     return ", ".join(names)
 
 
-def _color_lags(runs: Runs) -> LagCurve:
+def color_lags(runs: Runs) -> LagCurve:
     """Colours of later frames against the depth of this one."""
     rows = []
     for run in runs:

@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from capture.frame import Frame
-from capture.health.edges import LAGS, Edges, lag_curve
+from capture.health.diagnosis import color_lags
+from capture.health.edges import LAGS
+from capture.health.shots import Shot
 from capture.take import Take
 from tests.daemon.engines import until
 
@@ -84,11 +87,11 @@ def assert_a_scene(frames: list[Frame]) -> None:
 
 def assert_in_step(take: Take) -> None:
     """Steps of depth lie on edges of the picture of the same frame, more than on those of any other."""
-    runs: list[list[Edges]] = []
+    runs: list[list[Shot]] = []
     for start in np.linspace(0, max(0, len(take) - 40), 4).astype(int):
         run = [frame for frame in take[start : start + 40] if "depth" in frame.channels]
-        runs.append([Edges.of(frame.canonical(picture(frame)), frame.depth) for frame in run])
-    curve = lag_curve(runs)
+        runs.append([replace(Shot.of(frame), color=frame.canonical(picture(frame))) for frame in run])
+    curve = color_lags(runs)
     assert curve.best == 0, curve
     assert int(np.nanargmax(curve.agreement)) == LAGS.index(0), curve
 
