@@ -101,7 +101,7 @@ def overhead(folder: Path) -> None:
     from realmaster.pairs import crew
 
     torch.set_num_threads(1)  # so that a model's processor time is its thread's
-    take = street(folder / "take", 6 * FRAMES)
+    take = street(folder / "take", 24 * FRAMES)
     settings = load_settings()
     job = make_job(folder / "d", "embedded", "embedded", settings)
     Dataset(job.dataset).begin(job.about, resume=False)
