@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import queue
 import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from daemon import logs
 
 log = logging.getLogger("realmaster.daemon")
 
@@ -160,7 +163,12 @@ def listen(conn: Connection, on_message: Callable[[Any], None], on_end: Callable
     threading.Thread(target=read, name="parent-reader", daemon=True).start()
 
 
-def leave_signals_to_parent() -> None:
-    """Ctrl-C reaches the whole process group; only the parent decides what it means."""
+def begin(log_settings: logs.LogSettings, *, behind: bool = False) -> None:
+    """What a child begins with: it logs as the daemon does, and leaves Ctrl-C, which reaches the whole process group,
+    to the parent. `behind`: recording and lifting go first."""
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logs.set_up(log_settings)
+    if behind:
+        with contextlib.suppress(AttributeError, OSError):
+            os.nice(10)

@@ -7,7 +7,6 @@ the daemon, `exporter_main` the other. A file or folder gets its name in the exp
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import queue
@@ -23,7 +22,7 @@ from capture.errors import UserError
 from capture.files import numbered
 from capture.take import is_take_name, take_path
 from daemon import logs
-from daemon.child import Child, Outbox, leave_signals_to_parent, listen
+from daemon.child import Child, Outbox, begin, listen
 from daemon.jobs import JobQueue
 from daemon.pace import Pace
 
@@ -136,10 +135,7 @@ class Exporter(JobQueue[ExportJob]):
     def close(self, timeout: float = 2.0) -> None:
         """End the process; the running export is cancelled, queued ones too."""
         with self._lock:
-            self._closed.set()
-            for job_id in self._waiting:
-                self._set(job_id, state="cancelled")
-            self._waiting.clear()
+            self._shut()
             child, running = self._child, self._running
             if child is not None and running is not None:
                 self._cancelling = running
@@ -244,10 +240,7 @@ class _Cancelled(Exception):
 
 def exporter_main(conn: Connection, log_settings: logs.LogSettings) -> None:
     """Export what the parent sends, one after the other, until it says so or is gone."""
-    leave_signals_to_parent()
-    logs.set_up(log_settings)
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(10)  # recording and lifting go first
+    begin(log_settings, behind=True)
     outbox = Outbox(conn)
     orders: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     cancelled: set[str] = set()

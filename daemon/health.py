@@ -6,11 +6,9 @@ Nobody waits for an examination: while one is under way, no other sample is take
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -21,7 +19,7 @@ from typing import Any
 
 from capture.errors import UserError
 from daemon import logs
-from daemon.child import Child, Outbox, leave_signals_to_parent, listen
+from daemon.child import Child, Outbox, begin, listen
 
 log = logging.getLogger("realmaster.daemon")
 
@@ -146,10 +144,7 @@ class HealthWatch:
 
 def health_main(conn: Connection, log_settings: logs.LogSettings) -> None:
     """Examine what the parent sends until it says so or is gone."""
-    leave_signals_to_parent()
-    logs.set_up(log_settings)
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(10)  # recording and lifting go first
+    begin(log_settings, behind=True)
     outbox = Outbox(conn)
     over = threading.Event()
     samples: OrderedDict[str, deque[list[Any]]] = OrderedDict()

@@ -18,8 +18,7 @@ import numpy as np
 from capture.errors import UserError
 from capture.frame import Frame
 from capture.pictures import shrink
-from daemon import logs
-from daemon.child import Outbox, leave_signals_to_parent, listen
+from daemon.child import Outbox, begin, listen
 from daemon.health import LONGEST_SIDE, SAMPLE_FRAMES
 from daemon.ingest import Ingest
 from daemon.live import next_frames
@@ -31,8 +30,7 @@ log = logging.getLogger("realmaster.daemon")
 def ingest_main(conn: Connection, options: dict[str, Any]) -> None:
     """Receive and record until the parent says so or is gone; then end, takes closed. options: those of `Ingest`,
     and log_settings."""
-    leave_signals_to_parent()
-    logs.set_up(options.pop("log_settings"))
+    begin(options.pop("log_settings"))
     outbox = Outbox(conn)
 
     def tell(event: dict[str, Any]) -> None:

@@ -132,6 +132,13 @@ class JobQueue(ABC, Generic[J]):
         self._jobs[job_id] = replace(self._jobs[job_id], **changes)  # type: ignore[type-var]
         return self._jobs[job_id]
 
+    def _shut(self) -> None:
+        """Take no more jobs; those that wait are cancelled."""
+        self._closed.set()
+        for job_id in self._waiting:
+            self._set(job_id, state="cancelled")
+        self._waiting.clear()
+
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise UserError(f"The daemon is stopping and takes no more {self.NOUN}s.")

@@ -234,10 +234,7 @@ class LiftQueue(JobQueue[LiftJob]):
     def close(self, timeout: float = 2.0) -> None:
         """End the process; the running job is cancelled, queued ones too."""
         with self._lock:
-            self._closed.set()
-            for job_id in self._waiting:
-                self._set(job_id, state="cancelled")
-            self._waiting.clear()
+            self._shut()
             if self._running is not None:
                 self._set(self._running, state="cancelled", sentence="")
             child = self._child

@@ -14,7 +14,7 @@ from typing import Any
 
 from capture.errors import UserError
 from daemon import logs
-from daemon.child import Child, Outbox, leave_signals_to_parent, listen
+from daemon.child import Child, Outbox, begin, listen
 
 log = logging.getLogger("realmaster.daemon")
 
@@ -72,8 +72,7 @@ class ModelList:
 
 def models_main(conn: Connection, log_settings: logs.LogSettings) -> None:
     """Say what there is, then end."""
-    leave_signals_to_parent()
-    logs.set_up(log_settings)
+    begin(log_settings)
     outbox = Outbox(conn)
     over = threading.Event()
     listen(conn, lambda _: None, on_end=over.set)

@@ -20,7 +20,7 @@ import numpy as np
 
 from capture.errors import UserError
 from daemon import logs
-from daemon.child import Outbox, leave_signals_to_parent, listen
+from daemon.child import Outbox, begin, listen
 from realmaster.lift.lifter import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def worker_main(
 ) -> None:
     """The lifting process: load a model when it is first needed, lift what the parent sends, end with the parent.
     `memory`: see `realmaster.lift.memory`."""
-    leave_signals_to_parent()
-    logs.set_up(log_settings)
+    begin(log_settings)
     outbox = Outbox(conn)
     orders: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     cancelled: set[str] = set()

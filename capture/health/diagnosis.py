@@ -710,32 +710,31 @@ def _axes_words(change: NDArray[np.float64]) -> str:
 
 def color_lags(runs: Runs) -> LagCurve:
     """Colours of later frames against the depth of this one."""
-    rows = []
-    for run in runs:
-        table = np.full((len(run), len(LAGS)), np.nan)
-        for j, lag in enumerate(LAGS):
-            for i, other in enumerate(read.later(run, lag)):
-                if other is not None:
-                    table[i, j] = agreement(run[i].edges, other.edges)
-        rows.append(table)
-    return best_lag(np.concatenate(rows))
+    return best_lag(_by_lag(runs, lambda here, other: agreement(here.edges, other.edges)))
 
 
 def _normal_lags(runs: Runs) -> LagCurve:
     """Normals of later frames against the depth of this one: silhouettes lie elsewhere in other frames."""
-    rows = []
-    for run in runs:
-        table = np.full((len(run), len(LAGS)), np.nan)
-        for j, lag in enumerate(LAGS):
-            for i, other in enumerate(read.later(run, lag)):
-                view = run[i].view
-                if view is None or other is None or other.normal is None:
-                    continue
-                known = view.surface & view.normal.any(axis=-1) & other.normal.any(axis=-1)
-                if known.sum() > 200:
-                    table[i, j] = -np.minimum(angles(other.normal[known], view.normal[known]), 40).mean() / 40
-        rows.append(table)
-    return best_lag(np.concatenate(rows), least=0.002)
+
+    def likeness(here: Shot, other: Shot) -> float:
+        view, sent = here.view, other.normal
+        if view is None or sent is None:
+            return math.nan
+        known = view.surface & view.normal.any(axis=-1) & sent.any(axis=-1)
+        if known.sum() <= 200:
+            return math.nan
+        return float(-np.minimum(angles(sent[known], view.normal[known]), 40).mean() / 40)
+
+    return best_lag(_by_lag(runs, likeness), least=0.002)
+
+
+def _by_lag(runs: Runs, score: Callable[[Shot, Shot], float]) -> NDArray[np.float64]:
+    """(frames, lags): score of each frame with the one that many frames later, NaN where there is none."""
+    columns = []
+    for lag in LAGS:
+        pairs = [pair for run in runs for pair in zip(run, read.later(run, lag), strict=True)]
+        columns.append([math.nan if other is None else score(here, other) for here, other in pairs])
+    return np.array(columns).T
 
 
 def _pose_lags(runs: Runs) -> LagCurve:
