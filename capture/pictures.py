@@ -154,6 +154,11 @@ def label(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
     return np.asarray(picture)
 
 
+def overview(images: NDArray[np.uint8], most: int = 4) -> NDArray[np.uint8]:
+    """At most so many of the images, `(n, h, w, 3)`, evenly spread, side by side."""
+    return tile(list(images[:: -(-len(images) // most)]))
+
+
 def tile(
     images: Sequence[NDArray[np.uint8]],
     labels: Sequence[str] = (),

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 OUT_OF_MEMORY = 77
 """Exit code by which the process gives all its memory back and says why."""
 
-PREVIEWED = 4
-"""Pictures of a window that a preview shows, evenly spread."""
-
 EXIT_SECONDS = 0.5
 """How long an idle process may take to exit by itself."""
 
@@ -112,7 +109,7 @@ def worker_main(
 
 
 def _lift(order: dict[str, Any], lifter: Any, lift_take: Any, outbox: Outbox, cancelled: set[str]) -> None:
-    from capture.pictures import tile
+    from capture.pictures import overview
     from capture.take import Take
     from daemon.jpeg import jpeg
 
@@ -122,8 +119,7 @@ def _lift(order: dict[str, Any], lifter: Any, lift_take: Any, outbox: Outbox, ca
         outbox.post_latest("progress", {"event": "progress", "id": order["id"], "done": done, "total": total})
 
     def preview(_frame: int, pictures: np.ndarray) -> None:
-        shown = tile(list(pictures[:: -(-len(pictures) // PREVIEWED)]))
-        outbox.post_latest("preview", {"event": "preview", "id": order["id"], "jpeg": jpeg(shown)})
+        outbox.post_latest("preview", {"event": "preview", "id": order["id"], "jpeg": jpeg(overview(pictures))})
 
     # A preview costs a decoder that is made for it, and that of an only step would show what comes out a moment later.
     sampling = lifter.settings.get("sampling", {})

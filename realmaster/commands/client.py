@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from capture.errors import SenderError, UserError
 from realmaster.commands.options import add_command
 
 API = "/api/v1"
-ANSWER_SECONDS = 100.0
+ANSWER_SECONDS, AT_ONCE_SECONDS = 100.0, 5.0
 
 
 class Daemon:
@@ -43,6 +44,14 @@ class Daemon:
         if not url:
             raise UserError(f"What listens on {endpoint} is no `realmaster daemon`, and has no API.")
         return cls(url)
+
+    def answers(self) -> bool:
+        """Whether it is there, and hears us."""
+        try:
+            with self._answer("GET", f"{API}/state", None, AT_ONCE_SECONDS):
+                return True
+        except UserError:
+            return False
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The answer to a request, its JSON read; UserError with the daemon's own sentence when it refuses."""
@@ -71,7 +80,9 @@ class Daemon:
         return target
 
     @contextmanager
-    def _answer(self, method: str, path: str, body: Any) -> Iterator[http.client.HTTPResponse]:
+    def _answer(
+        self, method: str, path: str, body: Any, timeout: float = ANSWER_SECONDS
+    ) -> Iterator[http.client.HTTPResponse]:
         request = urllib.request.Request(
             self.url + path, None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"},
             method=method,
@@ -80,7 +91,7 @@ class Daemon:
             request.add_header("Authorization", f"Bearer {token}")
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine's own
         try:
-            with direct.open(request, timeout=ANSWER_SECONDS) as answer:
+            with direct.open(request, timeout=timeout) as answer:
                 yield answer
         except urllib.error.HTTPError as error:
             try:
@@ -93,6 +104,11 @@ class Daemon:
             raise UserError(
                 f"The daemon at {self.url} does not answer ({why}): start one with `realmaster daemon`."
             ) from None
+
+
+def path_of(*names: str) -> str:
+    """A path of the API, whatever the names hold."""
+    return "/" + "/".join(urllib.parse.quote(name, safe="") for name in names)
 
 
 def add_action(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture.errors import UserError
-from realmaster.commands.client import API, add_action, daemon_of
+from realmaster.commands.client import API, add_action, daemon_of, path_of
 from realmaster.commands.daemon_library import show_export
 from realmaster.commands.options import WrongUse, add_command, count, folder_name, frame_range, natural, positive
 
@@ -155,16 +155,11 @@ def _lifts(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 
 
 def _job(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
-    from urllib.parse import quote
-
-    number, daemon = quote(args.job, safe=""), daemon_of(args)
-    if args.action == "cancel" and args.export:
-        job = daemon.call("DELETE", f"/exports/{number}")
-        show_export(job, screen)
-        return job
-    how = ("DELETE", f"/lifts/{number}") if args.action == "cancel" else ("POST", f"/lifts/{number}/retry")
-    job = daemon.call(*how)
-    _show_job(job, screen)
+    daemon, kind = daemon_of(args), "exports" if args.action == "cancel" and args.export else "lifts"
+    path = path_of(kind, args.job)
+    how = ("DELETE", path) if args.action == "cancel" else ("POST", f"{path}/retry")
+    job: dict[str, Any] = daemon.call(*how)
+    (show_export if kind == "exports" else _show_job)(job, screen)
     return job
 
 

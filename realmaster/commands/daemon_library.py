@@ -10,9 +10,8 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from realmaster.commands.client import API, add_action, daemon_of
+from realmaster.commands.client import API, add_action, daemon_of, path_of
 from realmaster.commands.options import WrongUse, folder_name, frame_range
 
 if TYPE_CHECKING:
@@ -76,11 +75,6 @@ def _add_take(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("take", metavar="TAKE", help="name of a take in the daemon's folder")
 
 
-def _path(*names: str) -> str:
-    """A path of the API, whatever the names hold."""
-    return "/" + "/".join(quote(name, safe="") for name in names)
-
-
 def show_export(job: Mapping[str, Any], screen: Screen) -> None:
     from rich.markup import escape
 
@@ -121,7 +115,7 @@ def _exports(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 
 
 def _download(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
-    out = daemon_of(args).download(API + _path("exports", args.job, "download"), args.out)
+    out = daemon_of(args).download(API + path_of("exports", args.job, "download"), args.out)
     screen.show(f"[green]✓[/] {out}")
     return {"file": out, "bytes": out.stat().st_size}
 
@@ -130,15 +124,15 @@ def _trim(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     daemon = daemon_of(args)
     first, end = args.frames
     if end is None:
-        end = daemon.call("GET", _path("takes", args.take))["frames"]
+        end = daemon.call("GET", path_of("takes", args.take))["frames"]
     body = {"frames": (first, end), "name": args.name}
-    job: dict[str, Any] = daemon.call("POST", _path("takes", args.take, "trim"), body)
+    job: dict[str, Any] = daemon.call("POST", path_of("takes", args.take, "trim"), body)
     show_export(job, screen)
     return job
 
 
 def _rename(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
-    take: dict[str, Any] = daemon_of(args).call("PATCH", _path("takes", args.take), {"name": args.name})
+    take: dict[str, Any] = daemon_of(args).call("PATCH", path_of("takes", args.take), {"name": args.name})
     screen.show(f"[green]✓[/] {args.take} is {take['name']} now")
     return {"take": take["name"], "before": args.take}
 
@@ -146,7 +140,7 @@ def _rename(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 def _notes(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     from rich.markup import escape
 
-    path = _path("takes", args.take)
+    path = path_of("takes", args.take)
     how = ("GET", path) if args.text is None else ("PATCH", path, {"notes": args.text})
     notes = daemon_of(args).call(*how)["notes"]
     screen.show(escape(notes.rstrip()) or f"There are no notes on {args.take}.")
@@ -155,7 +149,7 @@ def _notes(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 
 def _delete(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     names = ("takes", args.take) if args.lift is None else ("takes", args.take, "lifts", args.lift)
-    entry: dict[str, Any] = daemon_of(args).call("DELETE", _path(*names))
+    entry: dict[str, Any] = daemon_of(args).call("DELETE", path_of(*names))
     what = args.take if args.lift is None else f"{args.lift} of {args.take}"
     screen.show(f"[green]✓[/] {what} is in the trash; `realmaster daemon trash --restore {entry['id']}` brings it back")
     return entry
@@ -166,11 +160,11 @@ def _trash(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
 
     daemon = daemon_of(args)
     if args.restore is not None:
-        back: dict[str, Any] = daemon.call("POST", _path("trash", args.restore, "restore"))
+        back: dict[str, Any] = daemon.call("POST", path_of("trash", args.restore, "restore"))
         screen.show(f"[green]✓[/] {back['take']} is back")
         return back
     if args.empty or args.delete is not None:
-        freed: dict[str, Any] = daemon.call("DELETE", "/trash" if args.empty else _path("trash", args.delete))
+        freed: dict[str, Any] = daemon.call("DELETE", "/trash" if args.empty else path_of("trash", args.delete))
         screen.show(f"[green]✓[/] {readable_bytes(freed['bytes'])} are free again")
         return freed
     entries = daemon.call("GET", "/trash")
@@ -217,16 +211,16 @@ def _pairs(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
             screen.show("There is no dataset of pairs.")
         return {"datasets": datasets}
     if args.settle:
-        settled: dict[str, Any] = daemon.call("POST", _path("datasets", args.dataset, "settle"))
+        settled: dict[str, Any] = daemon.call("POST", path_of("datasets", args.dataset, "settle"))
         screen.show(f"[green]✓[/] pairs.jsonl has {settled['pairs']} pairs now, {settled['rejected']} are turned down")
         return settled
     if decided:
         decision = "keep" if args.keep else "drop" if args.drop else None
-        path = _path("datasets", args.dataset, "pairs", decided, "decision")
+        path = path_of("datasets", args.dataset, "pairs", decided, "decision")
         answer: dict[str, Any] = daemon.call("PUT", path, {"decision": decision})
         screen.show(f"[green]✓[/] {decided}: {decision or 'as the filters say'}")
         return answer
-    pairs = daemon.call("GET", _path("datasets", args.dataset, "pairs"))
+    pairs = daemon.call("GET", path_of("datasets", args.dataset, "pairs"))
     for pair in pairs:
         kept = "[green]kept[/]" if pair["kept"] else "turned down"
         by_hand = ", by hand" if pair["decision"] else ""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture.errors import UserError
+from realmaster.commands.client import API, Daemon, path_of
 from realmaster.commands.options import CommandError, takes_folder
 
 if TYPE_CHECKING:
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 LIVE = "live"
 FRAMES = 42
 """Live frames that are examined."""
-ANSWER_SECONDS = 120.0
 
 _MARKS = {"good": "[green]✓[/]", "cannot tell": "[dim]?[/]", "suspicious": "[yellow]![/]", "wrong": "[red]✗[/]"}
 
@@ -78,16 +74,18 @@ def _of_take(args: argparse.Namespace, screen: Screen) -> tuple[str, dict[str, A
     return take.name, examination.health.to_dict(), path
 
 
-def _of_daemon(http: str, screen: Screen) -> tuple[str, dict[str, Any], bytes]:
+def _of_daemon(daemon: Daemon, screen: Screen) -> tuple[str, dict[str, Any], bytes]:
     """The newest session of a running daemon, which examines it itself."""
-    sessions = json.loads(_get(http, "/api/v1/state"))["sessions"]
+    sessions = daemon.call("GET", "/state")["sessions"]
     if not sessions:
-        raise UserError(f"No engine is connected to the daemon at {http}: start one, or name a take after --bridge.")
+        raise UserError(
+            f"No engine is connected to the daemon at {daemon.url}: start one, or name a take after --bridge."
+        )
     session = sessions[-1]
-    address = f"/api/v1/sessions/{urllib.parse.quote(session['id'], safe='')}/health"
+    health = path_of("sessions", session["id"], "health")
     with screen.step("examining"):
-        report = json.loads(_get(http, address))
-        picture = _get(http, f"{address}.png")
+        report = daemon.call("GET", health)
+        picture = daemon.fetch("GET", f"{API}{health}.png")
     return f"{session['engine']} {session['game']}".strip(), report, picture
 
 
@@ -146,35 +144,13 @@ class _Collected:
             self.over.set()
 
 
-def _daemon() -> str | None:
-    """Address of the running daemon's page; None where there is none that answers."""
-    from capture.connection import read_connection
-
+def _daemon() -> Daemon | None:
+    """The running daemon; None where there is none that answers."""
     try:
-        http = read_connection().http
+        daemon = Daemon.at()
     except UserError:
         return None
-    if not http:
-        return None
-    try:
-        with urllib.request.urlopen(f"{http}/api/v1/state", timeout=5):
-            return http
-    except (OSError, ValueError):
-        return None
-
-
-def _get(http: str, address: str) -> bytes:
-    try:
-        with urllib.request.urlopen(http + address, timeout=ANSWER_SECONDS) as answer:
-            return bytes(answer.read())
-    except urllib.error.HTTPError as error:
-        try:
-            sentence = json.loads(error.read())["error"]
-        except (ValueError, KeyError, TypeError):
-            sentence = f"The daemon at {http} answers {error.code}."
-        raise UserError(sentence) from None
-    except OSError as error:
-        raise UserError(f"The daemon at {http} does not answer ({error}).") from None
+    return daemon if daemon.answers() else None
 
 
 def _write(path: Path, write: Any) -> None:

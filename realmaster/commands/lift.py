@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from realmaster.progress import Screen
 
-PREVIEWED = 4
-"""Pictures of a window that a preview shows, evenly spread."""
-
 
 def add(commands: Any) -> None:
     parser = add_command(
@@ -135,7 +132,7 @@ def _preview_to(path: Path) -> Callable[[int, np.ndarray], None]:
     """What writes previews to this picture; whoever opens it sees a whole one."""
     from PIL import Image
 
-    from capture.pictures import tile
+    from capture.pictures import overview
 
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"The preview {path} must end in .png or .jpg.")
@@ -144,7 +141,7 @@ def _preview_to(path: Path) -> Callable[[int, np.ndarray], None]:
 
     def show(_frame: int, pictures: np.ndarray) -> None:
         with replacing(path) as partial:
-            Image.fromarray(tile(list(pictures[:: -(-len(pictures) // PREVIEWED)]))).save(partial)
+            Image.fromarray(overview(pictures)).save(partial)
 
     return show
 
