@@ -20,6 +20,7 @@ import numpy as np
 from capture.geometry import shaded_normals
 from engine_bridges.city.scene import City, CityFrame
 from engine_bridges.city.things import PERSON, VEHICLE
+from engine_bridges.city.weather import WEATHERS
 
 HELD_OUT = 10_000_000
 """Seeds from here on are never trained on: demo and tests use them."""
@@ -52,12 +53,14 @@ def newcomers(frames: Sequence[CityFrame], smallest: int = 12) -> np.ndarray:
     return moving & np.isin(instances, sorted(found - set(known.tolist())))
 
 
-def make_clips(seed: int, out: Path, starts: Iterable[int], frames: int, size: tuple[int, int]) -> None:
+def make_clips(
+    seed: int, out: Path, starts: Iterable[int], frames: int, size: tuple[int, int], weather: str | None = None
+) -> None:
     """All clips of one street."""
     missing = [(first, path) for first in starts if not (path := out / f"{seed:08d}-{first:04d}.npy").exists()]
     if not missing:
         return
-    city = City(seed, size)
+    city = City(seed, size, weather=weather)
     for first, path in missing:
         part = path.with_suffix(".part")
         with part.open("wb") as file:
@@ -72,6 +75,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, nargs="+", default=[0, 96], help="first frames of the clips of a street")
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--size", default="256x144")
+    parser.add_argument("--weather", choices=WEATHERS, help="instead of what each seed chooses")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     a, b = (int(part) for part in args.seeds.split(":"))
@@ -79,7 +83,8 @@ def main() -> None:
         parser.error(f"--seeds wants A:B with 0 <= A < B <= {HELD_OUT}: later seeds are held out")
     width, height = (int(part) for part in args.size.split("x"))
     args.out.mkdir(parents=True, exist_ok=True)
-    work = partial(make_clips, out=args.out, starts=args.starts, frames=args.frames, size=(width, height))
+    how = {"starts": args.starts, "frames": args.frames, "size": (width, height), "weather": args.weather}
+    work = partial(make_clips, out=args.out, **how)
     with ProcessPoolExecutor(args.workers) as pool:
         for done, _ in enumerate(pool.map(work, range(a, b)), start=1):
             print(f"\r{done} of {b - a} streets", end="", file=sys.stderr, flush=True)

@@ -119,7 +119,8 @@ class Refiner(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        x = self.enter(functional.pixel_unshuffle(pictures, 2))
+        # Channels last: processors convolve so a fifth faster. What comes of it is laid out alike.
+        x = self.enter(functional.pixel_unshuffle(pictures, 2).contiguous(memory_format=torch.channels_last))
         skips = []
         for down in self.down:
             skips.append(x)

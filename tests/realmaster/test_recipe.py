@@ -112,6 +112,18 @@ def test_what_flickers_is_worse_than_what_is_wrong_throughout() -> None:
     assert picture_losses(flickering, truth) > picture_losses(wrong, truth) + 0.15
 
 
+def test_a_shadow_that_may_be_here_or_there_is_best_painted_half_dark() -> None:
+    """Absolute error alone is the same for one of the two, whichever, and for what lies between."""
+    lit_left = torch.ones(1, 3, 1, 64, 64) * 0.4
+    lit_left[..., 32:] = -0.4
+    truths = lit_left, lit_left.flip(-1)
+
+    def mean_loss(guess: torch.Tensor) -> float:
+        return sum(picture_losses(guess, truth).item() for truth in truths) / 2
+
+    assert mean_loss(lit_left * 0) < mean_loss(lit_left) - 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_stages_make_a_model_that_lifts(folder: Path, tmp_path: Path) -> None:
