@@ -1,6 +1,6 @@
 """The paper's second half in miniature: an adapter distilled from the pipeline's pairs, and one trained on true pairs.
 
-    python benchmarks/distil.py OUT [--streets 3000:3100] [--steps 1000]
+    python benchmarks/distil.py OUT [--streets 3000:3100] [--steps 1300]
 
 Records OUT/takes, short drives through streets; makes pairs of them, OUT/pipeline, as `realmaster pairs` does; puts the
 truth in the place of the targets of the very same clips, OUT/truth; and trains an adapter from nothing on either, by
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--streets", default="3000:3100", help="seeds A:B, from A up to B - 1")
     parser.add_argument("--frames", type=int, default=9, help="of each take, which makes one pair")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1300)
     args = parser.parse_args()
     first, last = (int(part) for part in args.streets.split(":"))
     if not 0 <= first < last <= HELD_OUT:
