@@ -12,6 +12,7 @@ import torch
 
 from realmaster import load_lifter
 from realmaster.lift.loading import lifter_of
+from realmaster.lift.windows import lift_long
 from realmaster.models import recipe
 from realmaster.models.patch_codec import PatchCodec
 from realmaster.train.families.ltx2 import coordinates, pack, velocity
@@ -89,6 +90,14 @@ def test_a_frame_of_a_clip_is_lifted_by_itself_and_with_the_noise_of_the_others(
     assert twice.shape == (2, 256, 2, 4, 6)
     assert torch.allclose(twice[:, :, 0], twice[:, :, 1], atol=1e-3)
     assert torch.allclose(twice[:, :, :1], once, atol=0.1)  # the processor may multiply in sixteen bits
+
+
+def test_a_lift_does_not_depend_on_what_came_before() -> None:
+    """So it cannot drift: a lift that begins later has the same bytes."""
+    lifter, random = load_lifter("embedded"), torch.Generator().manual_seed(4)
+    pictures = torch.randint(0, 256, (7, 64, 96, 3), dtype=torch.uint8, generator=random).numpy()
+    whole, late = (np.stack(list(lift_long(lifter, iter(cues), seed=5))) for cues in (pictures, pictures[4:]))
+    assert np.array_equal(whole[4:], late)
 
 
 def test_seams_are_told_from_steps_elsewhere() -> None:
