@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--streets", default="3000:3100", help="seeds A:B, from A up to B - 1")
-    parser.add_argument("--frames", type=int, default=9, help="of each take, which makes one pair")
+    parser.add_argument("--frames", type=int, default=9, help="of each take, which makes one pair of five")
     parser.add_argument("--steps", type=int, default=1300)
     args = parser.parse_args()
     first, last = (int(part) for part in args.streets.split(":"))

@@ -83,8 +83,14 @@ def main() -> None:
         parser.error(f"--seeds wants A:B with 0 <= A < B <= {HELD_OUT}: later seeds are held out")
     width, height = (int(part) for part in args.size.split("x"))
     args.out.mkdir(parents=True, exist_ok=True)
-    how = {"starts": args.starts, "frames": args.frames, "size": (width, height), "weather": args.weather}
-    work = partial(make_clips, out=args.out, **how)
+    work = partial(
+        make_clips,
+        out=args.out,
+        starts=args.starts,
+        frames=args.frames,
+        size=(width, height),
+        weather=args.weather,
+    )
     with ProcessPoolExecutor(args.workers) as pool:
         for done, _ in enumerate(pool.map(work, range(a, b)), start=1):
             print(f"\r{done} of {b - a} streets", end="", file=sys.stderr, flush=True)
