@@ -24,10 +24,15 @@ import numpy as np
 from capture.frame import Channel, Frame
 from engine_bridges.city.bridge import channels, descriptors
 from engine_bridges.city.clips import HELD_OUT
+from engine_bridges.city.layouts import LAYOUTS
+from engine_bridges.city.palettes import PALETTES
 from engine_bridges.city.scene import City
+from engine_bridges.city.weather import WEATHERS
 from realmaster.measure import Scorer
 
 RENDER, TRUTH = "untouched render", "reference"
+LOOKS = {"layout": LAYOUTS, "palette": PALETTES, "weather": WEATHERS}
+"""What can be chosen of a street."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +63,32 @@ COLUMNS: Mapping[str, tuple[str, int]] = {
     "psnr_late": ("PSNR of what appears later", 2),
     "psnr_rest": ("PSNR of all else", 2),
     "drift_psnr": ("drift dB", 2),
+    "drift_psnr_error": ("its error", 2),
 }
 """Score -> heading, digits."""
 
 
-def held_out_clip(seed: int, size: tuple[int, int], frames: int, first: int = 0) -> Clip:
-    """A clip of a street from its seed on; `size` is (width, height). ValueError for a street that training may see."""
+def held_out_clip(
+    seed: int, size: tuple[int, int], frames: int, first: int = 0, back: bool = False, **look: str | None
+) -> Clip:
+    """A clip of a street from its seed on; `size` is (width, height), `look` the City's layout, palette or weather in
+    place of the seed's. ValueError for a street that training may see.
+
+    With `back`, the second half is the first one backwards. So the last third shows what the first one shows, and
+    where the two differ it is the lift that drifts, not the street. Such a clip has no motion vectors.
+    """
     if seed < HELD_OUT:
         raise ValueError(f"street {seed} is not held out: seeds from {HELD_OUT} on are")
-    city, about = City(seed, size), {each.name: each for each in descriptors(size)}
+    city, about = City(seed, size, **look), {each.name: each for each in descriptors(size)}
     engine, truth = [], []
-    for index in range(first, first + frames):
+    for place in range(frames):
+        index = first + (min(place, frames - 1 - place) if back else place)
         made = city.frame(index)
         data = {name: Channel(about[name], array, index) for name, array in channels(made).items()}
-        engine.append(Frame(index - first, index, made.time, made.camera, data, entities=made.entities))
+        if back:
+            del data["motion"]  # it tells of the frame before, which is the next one on the way back
+        serial = first + place
+        engine.append(Frame(place, serial, serial / city.fps, made.camera, data, entities=made.entities))
         truth.append(city.reference(index))
     return Clip(seed, engine, np.stack(truth))
 
@@ -159,8 +176,11 @@ def main() -> None:
     parser.add_argument(
         "--seeds", default=f"{HELD_OUT + 500}:{HELD_OUT + 504}", metavar="A:B", help="streets A to B - 1"
     )
+    for what, names in LOOKS.items():
+        parser.add_argument(f"--{what}", choices=names, help="instead of what each seed chooses")
     parser.add_argument("--size", default="256x144", metavar="WxH")
     parser.add_argument("--frames", type=int, default=33)
+    parser.add_argument("--back", action="store_true", help="streets there and back again: what drifts is the lift")
     parser.add_argument("--steps", type=int)
     parser.add_argument("-o", "--out", type=Path, metavar="FILE.md")
     args = parser.parse_args()
@@ -171,9 +191,13 @@ def main() -> None:
         name, _, model = each.rpartition("=")
         made = {"editing": editing, "pipeline": pipeline}.get(model)
         systems[name or model] = made() if made else lift_of(model, steps=args.steps)
-    clips = [held_out_clip(seed, (width, height), args.frames) for seed in range(a, b)]
+    look = {what: getattr(args, what) for what in LOOKS}
+    clips = [held_out_clip(seed, (width, height), args.frames, back=args.back, **look) for seed in range(a, b)]
     results = study(systems, clips)
-    heading = f"{b - a} streets from seed {a}, {args.frames} frames of {args.size}, against the reference shading.\n"
+    kinds = [*filter(None, look.values()), f"{args.frames} frames of {args.size}"]
+    if args.back:
+        kinds.append("there and back again")
+    heading = f"{b - a} streets from seed {a}, {', '.join(kinds)}, against the reference shading.\n"
     print(heading)
     print(table(results))
     if args.out:

@@ -24,8 +24,9 @@ def render(s: Surface) -> np.ndarray:
     """(H, W, 3) uint8 sRGB."""
     g, street, weather = s.g, s.street, s.street.weather
     sun = street.sun.astype(np.float32)
-    light = np.float32(0.77) + np.float32(0.08) * -g.world_normal[1]
-    light += np.float32(0.20 * weather.toy_sun) * np.clip(dot(g.world_normal, sun), 0, 1)
+    # Strong enough that walls tell where the sun is: where shadows fall in the reference follows from it.
+    light = np.float32(0.77 - 0.10 * weather.toy_sun) + np.float32(0.08) * -g.world_normal[1]
+    light += np.float32(0.35 * weather.toy_sun) * np.clip(dot(g.world_normal, sun), 0, 1)
     light *= 1 - 0.22 * coverage(s.blob - 0.32, np.float32(0.08))
     tint = weather.array("toy_tint")
     picture = s.flat * mix(tint * light, 1, np.minimum(s.bright, 1))

@@ -115,8 +115,13 @@ def run(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
     }
 
 
-CLIPS = (("0:400", "40", "5"), ("400:1800", "12 130", "1"))
-"""What the embedded model learns from: streets, first frames, frames each. Short videos and many stills."""
+CLIPS = (
+    "--seeds 0:400 --starts 40 --frames 5",
+    "--seeds 400:1800 --starts 12 130 --frames 1",
+    "--seeds 1800:2600 --starts 12 130 --frames 2",
+    "--seeds 0:800 --starts 60 200 --frames 1 --weather day",
+)
+"""What the embedded model learns from: short videos and many stills, more of them sunny, as shadows are hardest."""
 
 
 def _make_embedded(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
@@ -132,9 +137,8 @@ def _make_embedded(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any
     if not leads:  # they wait for the first process where the training begins
         screen.mute()
     with screen.step("drawing the clips"):
-        for seeds, starts, frames in CLIPS if leads else ():
-            command = [sys.executable, "-m", "engine_bridges.city.clips", str(clips), "--seeds", seeds]
-            command += ["--frames", frames, "--starts", *starts.split()]
+        for options in CLIPS if leads else ():
+            command = [sys.executable, "-m", "engine_bridges.city.clips", str(clips), *options.split()]
             subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     notes: list[str] = []
     with screen.step("training", unit="minutes") as step:

@@ -26,7 +26,7 @@ class Likeness:
     """PSNR, SSIM and MS-SSIM against the reference, frame by frame (torchmetrics). What appears in the middle of a clip
     is compared apart."""
 
-    gives = ("psnr", "ssim", "ms_ssim", "psnr_late", "psnr_rest", "drift_psnr")
+    gives = ("psnr", "ssim", "ms_ssim", "psnr_late", "psnr_rest", "drift_psnr", "drift_psnr_error")
 
     def __init__(self) -> None:
         self._errors: dict[str, Tensor] = {}

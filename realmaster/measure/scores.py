@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from capture.frame import Frame
-from realmaster.measure.drift import color_drift, thirds
+from realmaster.measure.drift import color_drift, thirds, thirds_error
 from realmaster.measure.identity import Identity
 from realmaster.measure.moment import REFERENCE, RENDER, Moment
 from realmaster.measure.placement import Displacement, FrameOrder
@@ -91,6 +91,7 @@ class Scores:
     depth_edges_late: float | None = _measure("depth edges of these", "late", "higher", "share kept")
     warp_error_late: float | None = _measure("warp error of these", "late", "lower", "", digits=4)
     drift_psnr: float | None = _measure("PSNR, last third", "drift", "higher", "minus that of the first third", "dB", 2)
+    drift_psnr_error: float | None = _measure("  its standard error", "drift", "none", "as it wanders anyway", "dB", 2)
     drift_color: float | None = _measure("colour, last third", "drift", "lower", "change of the colour grade")
     drift_detail: float | None = _measure("fine detail, last third", "drift", "one", "over the first third's")
 
@@ -211,7 +212,8 @@ class Scorer:
             row["detail_ratio"] = row.get("detail_to_reference", float("nan"))
             if table[RENDER].get("frame_change"):
                 row["flicker_ratio"] = row["frame_change"] / table[RENDER]["frame_change"]
-            row["drift_psnr"] = thirds(np.minimum(curves.get("psnr", []), NEAREST))
+            nearness = np.minimum(curves.get("psnr", []), NEAREST)
+            row["drift_psnr"], row["drift_psnr_error"] = thirds(nearness), thirds_error(nearness)
             row["drift_color"] = color_drift(self.grade, place, against)
             control = self.curves[RENDER if against is None else REFERENCE]
             if "detail" in curves:

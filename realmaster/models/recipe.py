@@ -153,7 +153,7 @@ class Clips:
         apart = min(8, len(paths) // 2)
         clips = [self._load(path) for path in paths]
         self.all = clips[:-apart]
-        self.videos = [clip for clip in self.all if clip.shape[1] > 1]
+        self.longest = max(clip.shape[1] for clip in self.all)
         frames = min(2, *(clip.shape[1] for clip in clips[-apart:]))
         self.apart = torch.stack([as_video(clip[:, :frames]) for clip in clips[-apart:]])
         """Float `[N, 3 domains, 3, F, H, W]` in [-1, 1], F of 2 if they have so many frames"""
@@ -167,7 +167,7 @@ class Clips:
 
     def draw(self, count: int, frames: int) -> Tensor:
         """Float `[count, 3 domains, 3, frames, H, W]` in [-1, 1], some mirrored."""
-        source = self.all if frames == 1 else self.videos
+        source = [clip for clip in self.all if clip.shape[1] >= frames]
         chosen = []
         for index in torch.randint(len(source), (count,)):
             clip = source[int(index)]
@@ -351,7 +351,7 @@ def base_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures: i
     levels = NoiseLevels(mean=1.0, uniform=0.2, pure=0.3)
 
     def step() -> Tensor:
-        frames = 5 if clips.videos and torch.rand(()) < 0.2 else 1
+        frames = min(5, clips.longest) if torch.rand(()) < 0.2 else 1
         count = max(1, pictures // frames)
         batch = clips.draw(count, frames)
         cheap = degraded(batch[:, 1])
@@ -406,7 +406,7 @@ def adapter_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures
     transformer = lifting_transformer(work, begun / "adapter" if begun.exists() else None)
     prompt = ConstantPrompt.from_pretrained(work / "connectors").embedding.detach()
     noise_levels = NoiseLevels(mean=1.0, uniform=0.2, pure=0.7)
-    turns = itertools.cycle((1, 2) if clips.videos else (1,))  # alike in all processes: none waits for another
+    turns = itertools.cycle((1, 2) if clips.longest > 1 else (1,))  # alike in all processes: none waits for another
 
     def decoded(latents: Tensor) -> Tensor:
         with half_precision():

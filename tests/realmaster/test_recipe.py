@@ -23,10 +23,10 @@ ADAPTER = "pytorch_lora_weights.safetensors"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five clips of blocks 64 x 90: the reference is the render turned dark; one has five frames, the others one."""
+    """Five clips of blocks 64 x 90: the reference is the render turned dark; they have five frames, two, and one."""
     folder = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
-    for number, frames in enumerate((5, 1, 1, 1, 1)):
+    for number, frames in enumerate((5, 2, 1, 1, 1)):
         blocks = rng.integers(0, 255, (frames, 4, 6, 3), dtype=np.uint8).repeat(16, 1).repeat(15, 2)
         np.save(folder / f"{number:08d}-0000.npy", np.stack([blocks, 255 - blocks, blocks // 2]))
     return folder
@@ -38,7 +38,7 @@ def quiet(stage: str, done: float, of: float, note: str) -> None:
 
 def test_clips_are_padded_mirrored_and_kept_apart(folder: Path) -> None:
     clips = recipe.Clips(folder)
-    assert len(clips.all) == 3 and len(clips.apart) == 2 and len(clips.videos) == 1
+    assert len(clips.all) == 3 and len(clips.apart) == 2 and clips.longest == 5
     torch.manual_seed(0)
     videos = clips.draw(8, 5)
     assert videos.shape == (8, 3, 3, 5, 64, 96)

@@ -186,6 +186,15 @@ def test_drift_of_colour_and_of_detail(street: tuple[list[Frame], Video]) -> Non
     assert "drift_detail" in {each.measure for each in look(frames, softening)}
 
 
+def test_scores_that_wander_are_no_drift(street: tuple[list[Frame], Video]) -> None:
+    frames, reference = street
+    hard = np.isin(np.arange(FRAMES), (2, 3, 4, 7, 8, 11, 12, 13, 14, 15, 18, 19))  # what some scenes are to a lift
+    lift = [pixels(picture * (0.85 if is_hard else 0.95)) for picture, is_hard in zip(reference, hard, strict=True)]
+    scorer = scored(frames, lift, reference)
+    assert (scorer.result()["lifted"].drift_psnr or 0) < -1
+    assert "drift_psnr" not in {each.measure for each in findings(scorer)}
+
+
 def largest_vehicle(frames: list[Frame]) -> int:
     """The vehicle that fills most of the clip's frames."""
     seen: dict[int, int] = {}
