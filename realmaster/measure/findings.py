@@ -283,7 +283,7 @@ def _seams(scorer: Scorer) -> Iterator[Finding]:
 def _drift(lifted: Scores, render: Scores, reference: Scores | None, frames: int) -> Iterator[Finding]:
     if lifted.drift_psnr is not None and lifted.drift_psnr < -0.5:
         more = lifted.drift_psnr - (render.drift_psnr or 0.0)  # than the render, which the scene makes drift too
-        if more < -0.5 and lifted.drift_psnr < -2 * (lifted.drift_psnr_error or 0.0):
+        if more < -0.5 and lifted.drift_psnr < -3 * (lifted.drift_psnr_error or 0.0):
             yield Finding(
                 "drift", "drift_psnr",
                 f"The lift drifts: its last third is {-lifted.drift_psnr:.1f} dB farther from the reference than its "
