@@ -24,15 +24,10 @@ import numpy as np
 from capture.frame import Channel, Frame
 from engine_bridges.city.bridge import channels, descriptors
 from engine_bridges.city.clips import HELD_OUT
-from engine_bridges.city.layouts import LAYOUTS
-from engine_bridges.city.palettes import PALETTES
-from engine_bridges.city.scene import City
-from engine_bridges.city.weather import WEATHERS
+from engine_bridges.city.scene import LOOKS, City
 from realmaster.measure import Scorer
 
 RENDER, TRUTH = "untouched render", "reference"
-LOOKS = {"layout": LAYOUTS, "palette": PALETTES, "weather": WEATHERS}
-"""What can be chosen of a street."""
 
 
 @dataclass(frozen=True)

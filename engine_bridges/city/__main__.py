@@ -8,10 +8,7 @@ import sys
 
 from capture.errors import UserError
 from engine_bridges.city.bridge import run
-from engine_bridges.city.layouts import LAYOUTS
-from engine_bridges.city.palettes import PALETTES
-from engine_bridges.city.scene import City
-from engine_bridges.city.weather import WEATHERS
+from engine_bridges.city.scene import LOOKS, City
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -55,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--frames", type=_count, metavar="N", help="stop after N frames sent (default: never)")
     length.add_argument("--seconds", type=_positive, metavar="S", help="stop after S seconds of engine time")
     parser.add_argument("--seed", type=_seed, default=0, help="which street (default 0)")
-    for what, known in (("layout", LAYOUTS), ("palette", PALETTES), ("weather", WEATHERS)):
+    for what, known in LOOKS.items():
         parser.add_argument(f"--{what}", choices=known, help="default: as the seed has it")
     parser.add_argument("--fps", type=_positive, default=24.0, help="frames per second of engine time (default 24)")
     parser.add_argument("--size", type=_size, default=(320, 180), metavar="WxH", help="default 320x180")
@@ -70,8 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     frames = options.frames
     if options.seconds is not None:
         frames = max(1, round(options.seconds * options.fps))
-    overrides = {"layout": options.layout, "palette": options.palette, "weather": options.weather}
-    city = City(options.seed, options.size, options.fps, **overrides)
+    city = City(options.seed, options.size, options.fps, **{what: getattr(options, what) for what in LOOKS})
     try:
         stats = run(city, options.endpoint, frames=frames, mode=options.mode)
     except UserError as error:

@@ -28,7 +28,10 @@ from engine_bridges.city.sunlight import Sunlight
 from engine_bridges.city.things import LEGEND
 from engine_bridges.city.weather import WEATHERS
 
-__all__ = ["LEGEND", "City", "CityFrame"]
+__all__ = ["LEGEND", "LOOKS", "City", "CityFrame"]
+
+LOOKS: dict[str, Collection[str]] = {"layout": LAYOUTS, "palette": PALETTES, "weather": WEATHERS}
+"""What can be chosen of a street in place of the seed's choice, and the names there are."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class CityFrame:
 class City:
     """A procedural street. `size` is (width, height) in pixels, `fps` the frames per second of engine time.
 
-    `layout`, `palette` and `weather` (names from LAYOUTS, PALETTES and WEATHERS) overrule what the seed chooses and
+    `layout`, `palette` and `weather` (names from LOOKS) overrule what the seed chooses and
     leave everything else as it was. Raises ValueError for a name that is not there.
     """
 
@@ -76,10 +79,9 @@ class City:
         if seed < 0 or width < 16 or height < 16 or not fps > 0:
             raise ValueError(f"a city needs seed >= 0, a size of at least 16x16 and fps > 0, not {seed}, {size}, {fps}")
         self.overrides: dict[str, str | None] = {"layout": layout, "palette": palette, "weather": weather}
-        tables: tuple[Collection[str], ...] = (LAYOUTS, PALETTES, WEATHERS)
-        for (what, name), known in zip(self.overrides.items(), tables, strict=True):
-            if name is not None and name not in known:
-                raise ValueError(f"a city has no {what} {name!r}: choose one of {', '.join(known)}")
+        for what, name in self.overrides.items():
+            if name is not None and name not in LOOKS[what]:
+                raise ValueError(f"a city has no {what} {name!r}: choose one of {', '.join(LOOKS[what])}")
         self.seed, self.size, self.fps = int(seed), (int(width), int(height)), float(fps)
         self._street = Street(self.seed, **self.overrides)
         self._sunlight = Sunlight(self._street)

@@ -281,14 +281,14 @@ def _seams(scorer: Scorer) -> Iterator[Finding]:
 
 
 def _drift(lifted: Scores, render: Scores, reference: Scores | None, frames: int) -> Iterator[Finding]:
-    if lifted.drift_psnr is not None and lifted.drift_psnr < -0.5:
-        more = lifted.drift_psnr - (render.drift_psnr or 0.0)  # than the render, which the scene makes drift too
-        if more < -0.5 and lifted.drift_psnr < -3 * (lifted.drift_psnr_error or 0.0):
+    if lifted.drift_psnr is not None:
+        farther, error = -lifted.drift_psnr, lifted.drift_psnr_error or 0.0
+        scene = -(render.drift_psnr or 0.0)  # makes the render drift too
+        if farther > 0.5 and farther - scene > 0.5 and farther > 3 * error:
             yield Finding(
                 "drift", "drift_psnr",
-                f"The lift drifts: its last third is {-lifted.drift_psnr:.1f} dB farther from the reference than its "
-                f"first (the render's: {-(render.drift_psnr or 0.0):.1f} dB; standard error "
-                f"{lifted.drift_psnr_error or 0.0:.1f} dB).",
+                f"The lift drifts: its last third is {farther:.1f} dB farther from the reference than its first (the "
+                f"render's: {scene:.1f} dB; standard error {error:.1f} dB).",
             )  # fmt: skip
     # Without a reference the light of the scene may have changed, and a short clip shows too few colours to tell.
     least = 0.015 if reference is not None else 0.08 if frames >= LONG else 1.0
