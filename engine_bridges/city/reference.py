@@ -12,12 +12,12 @@ import numpy as np
 
 from engine_bridges.city import patterns
 from engine_bridges.city.gbuffer import GBuffer, dot
+from engine_bridges.city.lamplight import lamplight
 from engine_bridges.city.materials import Surface, mix, rgb
 from engine_bridges.city.primitives import Kind
 from engine_bridges.city.shade import clouds
 from engine_bridges.city.street import Street
 from engine_bridges.city.sunlight import Sunlight
-from engine_bridges.city.things import LAMP_HEIGHT
 
 SATURATION, VIGNETTE = np.float32(0.88), 0.16
 LAMP_LIGHT = rgb(30.0, 20.0, 10.0)
@@ -86,23 +86,6 @@ def _contact(s: Surface) -> np.ndarray:
     wall = np.abs(patterns.FRONT + np.float32(0.2) - np.abs(g.world[0, at]))
     open_[at] *= 0.45 + 0.55 * np.clip(wall * np.float32(1 / 1.6), 0, 1)
     return open_
-
-
-def _lamps(g: GBuffer, street: Street) -> np.ndarray:
-    """(M,) light of the street lamps that arrives, against that at a metre's distance."""
-    x, y, z = g.world
-    nx, ny, nz = g.world_normal
-    light = np.zeros_like(x)
-    for lamp_x, lamp_z in street.lamps(g.view.position[2]):
-        dz = np.float32(lamp_z - g.anchor_z) - z
-        near = np.flatnonzero(np.abs(dz) < 16)
-        dx, dy, dz = np.float32(lamp_x) - x[near], np.float32(-LAMP_HEIGHT) - y[near], dz[near]
-        square = dx * dx + dy * dy + dz * dz + np.float32(0.6)
-        distance = np.sqrt(square)
-        cosine = (dx * nx[near] + dy * ny[near] + dz * nz[near]) / distance
-        downward = np.clip(-dy / distance + np.float32(0.35), 0, 1)  # its hood keeps the light down
-        light[near] += np.clip(cosine * 0.85 + 0.15, 0, 1) * downward / square * np.clip(2 - distance / 8, 0, 1)
-    return light
 
 
 def _mirrors(light: np.ndarray, s: Surface, shadow: np.ndarray, open_: np.ndarray) -> None:
@@ -223,7 +206,6 @@ def reference(s: Surface, sunlight: Sunlight) -> np.ndarray:
     """(H, W, 3) uint8 sRGB."""
     g, street, weather = s.g, s.street, s.street.weather
     normal = g.world_normal
-    sun = street.sun.astype(np.float32)
     open_ = _occlusion(g) * _contact(s)
     height = -g.world[1]
     up = -normal[1]
@@ -233,18 +215,13 @@ def reference(s: Surface, sunlight: Sunlight) -> np.ndarray:
     light += weather.array("bounce") * (from_below * open_)
     shadow = np.ones_like(height)
     if max(weather.sun):
-        facing = dot(normal, sun)
-        leafy = g.of(Kind.LEAF)
-        facing[leafy] = facing[leafy] * 0.75 + 0.25  # light seeps through leaves
+        facing = sunlight.facing(g)
         lit = np.flatnonzero(facing > 0)
-        offset = normal[:, lit]
-        offset[:, (lit >= leafy.start) & (lit < leafy.stop)] += 6 * sun[:, None]
-        movers = g.prims.take(np.arange(g.first_mover, len(g.prims)))
         shadow[:] = 0
-        shadow[lit] = sunlight.lit(g.world[:, lit], offset, g.anchor_z, g.view.position[2], movers)
+        shadow[lit] = sunlight.soft(g, lit)
         light += weather.array("sun") * (np.maximum(facing, 0) * shadow)
     if weather.lamps:
-        light += LAMP_LIGHT * (_lamps(g, street) * open_)
+        light += LAMP_LIGHT * (lamplight(g, street) * open_)
     light *= s.albedo
     _mirrors(light, s, shadow, open_)
     light += s.glow

@@ -112,7 +112,7 @@ class City:
         return CityFrame(
             index=index,
             time=index / self.fps,
-            color=render(surface),
+            color=render(surface, self._sunlight),
             depth=g.depth,
             normal=g.normal,
             motion=g.motion,

@@ -1,6 +1,7 @@
-"""The cheap picture: what a simple game would draw. Bright flat colours, one plain light, blob shadows, a painted sky.
+"""The cheap picture: what a simple game would draw. Bright flat colours, a plain sun with hard shadows of what stands
+still, plain lamps, blobs under what moves, a painted sky.
 
-Works on: a surface and its G-buffer. Knows nothing of the reference shading.
+Works on: a surface, its G-buffer and the street's sun shadows. Knows nothing of the reference shading.
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from engine_bridges.city.gbuffer import dot
+from engine_bridges.city.lamplight import lamplight
 from engine_bridges.city.materials import Surface, mix
 from engine_bridges.city.noise import cloudy
 from engine_bridges.city.patterns import coverage
 from engine_bridges.city.primitives import Kind
+from engine_bridges.city.sunlight import Sunlight
+
+LAMP_LIGHT, LAMP_LIMIT = np.float32(8.0), np.float32(0.05)
+"""A lamp's strength, and the most that counts of what arrives: what is near a lamp would be white."""
 
 
 def clouds(direction: np.ndarray, seed: int) -> np.ndarray:
@@ -20,13 +26,17 @@ def clouds(direction: np.ndarray, seed: int) -> np.ndarray:
     return cloudy(direction[0] / up * 0.9 + np.float32(seed * 1.7), direction[2] / up * 0.45 + np.float32(seed * 0.9))
 
 
-def render(s: Surface) -> np.ndarray:
+def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     """(H, W, 3) uint8 sRGB."""
     g, street, weather = s.g, s.street, s.street.weather
-    sun = street.sun.astype(np.float32)
-    # Strong enough that walls tell where the sun is: where shadows fall in the reference follows from it.
+    # Sun, its shadows and lamps are strong enough to tell what light there is: a lift is to keep it, not to guess it.
     light = np.float32(0.77 - 0.10 * weather.toy_sun) + np.float32(0.08) * -g.world_normal[1]
-    light += np.float32(0.35 * weather.toy_sun) * np.clip(dot(g.world_normal, sun), 0, 1)
+    if weather.toy_sun:
+        facing = sunlight.facing(g)
+        lit = np.flatnonzero(facing > 0)
+        light[lit] += np.float32(0.35 * weather.toy_sun) * facing[lit] * sunlight.hard(g, lit)
+    if weather.lamps:
+        light += LAMP_LIGHT * np.minimum(lamplight(g, street), LAMP_LIMIT)
     light *= 1 - 0.22 * coverage(s.blob - 0.32, np.float32(0.08))
     tint = weather.array("toy_tint")
     picture = s.flat * mix(tint * light, 1, np.minimum(s.bright, 1))
@@ -35,7 +45,7 @@ def render(s: Surface) -> np.ndarray:
     fog[g.of(Kind.LAMP)] = 0
     picture = mix(picture, horizon, fog)
 
-    sky = g.sky_ray
+    sky, sun = g.sky_ray, sunlight.toward
     up = np.sqrt(np.clip(-sky[1], 0, 1))
     painted = mix(horizon, weather.array("toy_zenith"), up)
     glare = np.square(np.square(np.square(np.clip(dot(sky, sun), 0, 1)))) * np.float32(0.6 * weather.toy_sun)

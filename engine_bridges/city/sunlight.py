@@ -1,10 +1,10 @@
 """Sun shadows: a height map seen along the sun's rays.
 
-Works on: primitives and the sun's direction. Every sun ray meets the road plane (y = 0) at one point; the map holds,
-per such point, the height at which the ray first meets a solid. A surface point is in shadow where the map of its ray
-is higher than the point. The map lies still in the world, so shadows do not crawl; blocks of the street are drawn once
-and kept, movers are drawn over a copy.
-Knows nothing of: cameras, materials.
+Works on: primitives, the sun's direction, and the points of a G-buffer. Every sun ray meets the road plane (y = 0) at
+one point; the map holds, per such point, the height at which the ray first meets a solid. A surface point is in shadow
+where the map of its ray is higher than the point. The map lies still in the world, so shadows do not crawl; blocks of
+the street are drawn once and kept, movers are drawn over a copy.
+Knows nothing of: materials, light.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from engine_bridges.city.primitives import Primitives, Shape
+from engine_bridges.city.gbuffer import GBuffer, dot
+from engine_bridges.city.primitives import Kind, Primitives, Shape
 from engine_bridges.city.street import BLOCK, Street
 
 TEXEL = 0.1
@@ -26,6 +27,8 @@ MOVERS_REACH = 50.0
 """metres; movers farther from the camera cast no shadow"""
 TALLEST = 18.0
 """metres; receivers above this height are lit"""
+ACNE = 0.5
+"""metres; of a hard shadow, how much higher than the point its caster stands at least, or texels would darken walls"""
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 
 
@@ -35,6 +38,8 @@ class Sunlight:
     def __init__(self, street: Street) -> None:
         self.street = street
         sun = street.sun
+        self.toward = sun.astype(np.float32)
+        """(3,) unit direction of the sun"""
         self.rise = sun / -sun[1]
         """(3,) way along the ray per metre of height"""
         lean = self.rise[0] * TALLEST
@@ -42,6 +47,7 @@ class Sunlight:
         self.columns = int(round((22.0 + abs(lean)) / TEXEL))
         self._tile = lru_cache(maxsize=16)(self._draw_tile)
         self._block = lru_cache(maxsize=12)(self._draw_block)
+        self._still = lru_cache(maxsize=2)(self._join_tiles)  # frame after frame drives over the same ones
 
     def _draw_block(self, number: int) -> np.ndarray:
         """What the still things of one block shade: height map (5 ROWS, columns) from two blocks before it on."""
@@ -53,33 +59,64 @@ class Sunlight:
         blocks = [self._block(number + k)[(2 - k) * ROWS : (3 - k) * ROWS] for k in range(-2, 3)]
         return np.maximum.reduce(blocks)
 
-    def heights(self, camera_z: float, movers: Primitives) -> tuple[np.ndarray, float]:
-        """Height map (rows, columns) around the camera and the z of its first row."""
-        first = int(np.floor(camera_z / BLOCK)) - 1
-        z0 = first * BLOCK
+    def _join_tiles(self, first: int) -> np.ndarray:
         tiles = np.concatenate([self._tile(number) for number in range(first, first + 7)])
-        near = np.abs(movers.position[:, 2] - camera_z) < MOVERS_REACH
-        cast(movers.take(near), self.rise, tiles, self.left, z0)
+        tiles.flags.writeable = False
+        return tiles
+
+    def heights(self, camera_z: float, movers: Primitives | None = None) -> tuple[np.ndarray, float]:
+        """Height map (rows, columns) around the camera, to be read only, and the z of its first row; of still things
+        alone without `movers`."""
+        first = int(np.floor(camera_z / BLOCK)) - 1
+        tiles, z0 = self._still(first), first * BLOCK
+        if movers is not None:
+            tiles = tiles.copy()
+            near = np.abs(movers.position[:, 2] - camera_z) < MOVERS_REACH
+            cast(movers.take(near), self.rise, tiles, self.left, z0)
         return tiles, z0
 
-    def lit(
-        self, world: np.ndarray, normal: np.ndarray, anchor_z: float, camera_z: float, movers: Primitives
-    ) -> np.ndarray:
-        """(K,) 0..1 share of the sun that reaches planar world points (3, K), whose z counts from `anchor_z`.
+    def facing(self, g: GBuffer) -> np.ndarray:
+        """(M,) cosine between surface and sun, negative where it is turned away."""
+        facing = dot(g.world_normal, self.toward)
+        leafy = g.of(Kind.LEAF)
+        facing[leafy] = facing[leafy] * 0.75 + 0.25  # light seeps through leaves
+        return facing
 
-        The points are lifted off their surface along `normal` (3, K). Shadows are softer far from their caster.
-        """
-        heights, z0 = self.heights(camera_z, movers)
+    def _texels(
+        self, g: GBuffer, points: np.ndarray, heights: np.ndarray, z0: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Where the sun's rays through `points` (K,) of the M lie on the map: columns, rows, minus the points' heights
+        plus a bias, and whether they lie on it; each (K,). The points are lifted off their surface."""
         rows, columns = heights.shape
-        x, y, z = world + normal * np.float32(0.06)
+        offset = g.world_normal[:, points]
+        leafy = g.of(Kind.LEAF)
+        offset[:, (points >= leafy.start) & (points < leafy.stop)] += 6 * self.toward[:, None]
+        x, y, z = g.world[:, points] + offset * np.float32(0.06)
         gx = (x + np.float32(self.rise[0]) * y - np.float32(self.left)) * np.float32(1 / TEXEL)
-        gz = (z + np.float32(self.rise[2]) * y - np.float32(z0 - anchor_z)) * np.float32(1 / TEXEL)
+        gz = (z + np.float32(self.rise[2]) * y - np.float32(z0 - g.anchor_z)) * np.float32(1 / TEXEL)
         inside = (gx > 1) & (gx < columns - 2) & (gz > 1) & (gz < rows - 2)
         np.clip(gx, WIDEST + 1, columns - WIDEST - 2, out=gx)
         np.clip(gz, WIDEST + 1, rows - WIDEST - 2, out=gz)
+        y += np.float32(0.10)
+        return gx, gz, y, inside
+
+    def hard(self, g: GBuffer, points: np.ndarray) -> np.ndarray:
+        """(K,) bool: whether the sun reaches `points` (K,) of the M past still things, which is all that casts a
+        shadow here; without a penumbra."""
+        heights, z0 = self.heights(g.view.position[2])
+        gx, gz, y, inside = self._texels(g, points, heights, z0)
+        at = gz.astype(np.int32)
+        at *= heights.shape[1]
+        at += gx.astype(np.int32)
+        return ~inside | (heights.ravel().take(at) + y < ACNE)
+
+    def soft(self, g: GBuffer, points: np.ndarray) -> np.ndarray:
+        """(K,) 0..1 share of the sun that reaches `points` (K,) of the M past still and moving things. Shadows are
+        softer far from their caster."""
+        heights, z0 = self.heights(g.view.position[2], g.prims.take(np.arange(g.first_mover, len(g.prims))))
+        columns = heights.shape[1]
+        gx, gz, y, inside = self._texels(g, points, heights, z0)
         flat = heights.ravel()
-        bias = np.float32(0.10)
-        y += bias  # from here on: minus the receiver's height, plus the bias
 
         def above(dx: np.ndarray | np.float32, dz: np.ndarray | np.float32) -> np.ndarray:
             at = (gz + dz).astype(np.int32)

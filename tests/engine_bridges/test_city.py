@@ -10,12 +10,13 @@ import pytest
 
 from capture.geometry import geometric_edges, normals_from_depth, project, world_points
 from engine_bridges.city.clips import make_clip, newcomers
+from engine_bridges.city.lamplight import lamplight
 from engine_bridges.city.layouts import HELD_OUT_LAYOUTS, LAYOUTS
 from engine_bridges.city.palettes import HELD_OUT_PALETTES, PALETTES
 from engine_bridges.city.primitives import Builder, Kind, Primitives, Shape, pitch, roll, yaw
 from engine_bridges.city.raster import FAR, View, rasterise
 from engine_bridges.city.scene import LEGEND, City, CityFrame
-from engine_bridges.city.sunlight import TEXEL, cast
+from engine_bridges.city.sunlight import ROWS, TEXEL, cast
 from engine_bridges.city.weather import WEATHERS
 
 CLASS = {name: number for number, name in LEGEND.items()}
@@ -222,18 +223,44 @@ def test_reference_is_another_picture_of_the_same_things(seed: int) -> None:
         assert slope[edges].mean() > 1.6 * slope[~edges].mean()
 
 
-def test_reference_casts_shadows_that_the_render_lacks() -> None:
-    city = City(5, weather="day")
-    darkest = 0.0
-    for index in (0, 60):
-        f, reference = city.frame(index), city.reference(index)
-        road = (f.segmentation == CLASS["road"]) & (f.depth < 25)
-        spread, flat = (
-            np.subtract(*np.percentile(picture[road].mean(axis=1) / 255, (85, 15))) for picture in (reference, f.color)
-        )
-        assert flat < 0.12
-        darkest = max(darkest, spread)
-    assert darkest > 0.2
+def test_still_things_shade_both_pictures_movers_only_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the same street whose sun meets nothing: what darkens the road."""
+    shaded = {"still": 0, "moving": 0}
+    for seed in (5, 9, 16):
+        city, open_ = City(seed, weather="day"), City(seed, weather="day")
+        empty = np.zeros((7 * ROWS, open_._sunlight.columns), np.float32)
+        monkeypatch.setattr(open_._sunlight, "_still", lambda first, empty=empty: empty)
+        for index in (0, 60):
+            f, reference = city.frame(index), luminance(city.reference(index))
+            road = (f.segmentation == CLASS["road"]) & (f.depth < 25)
+            still = road & (luminance(open_.frame(index).color) - luminance(f.color) > 0.08)
+            bare = luminance(open_.reference(index))
+            if still.sum() > 400:  # some of its shadows lie on the road, and the reference has them there too
+                shaded["still"] += 1
+                assert (reference[still] < 0.85 * bare[still]).mean() > 0.9
+            # what the movers alone shade, the render shows lit
+            g = city._surface(index).g
+            movers = g.prims.take(np.arange(g.first_mover, len(g.prims)))
+            points = np.arange(g.of(Kind.ROAD).start, g.of(Kind.ROAD).stop)
+            hard, soft = city._sunlight.hard(g, points), city._sunlight.soft(g, points)
+            lit = hard & (soft < 0.3)
+            shaded["moving"] += int(lit.sum() > 50 and len(movers) > 0)
+    assert shaded["still"] >= 2 and shaded["moving"] >= 1
+
+
+def test_lamps_light_the_render_at_dusk_alone() -> None:
+    for weather, lights in (("dusk", True), ("overcast", False)):
+        city = City(5, weather=weather)
+        city.frame(30)
+        surface = city._surface(30)
+        light = lamplight(surface.g, city._street)
+        near, away = light > 0.02, light < 0.002
+        picture = luminance(City(5, weather=weather).frame(30).color).ravel()[surface.g.pixels]
+        flat = luminance(surface.flat.T * 255)
+        ground = np.isin(surface.g.kind, (Kind.ROAD, Kind.PAVEMENT)) & (surface.g.z < 25)
+        gain = picture / flat.clip(0.02)
+        ratio = np.median(gain[near & ground]) / np.median(gain[away & ground])
+        assert ratio > 1.08 if lights else 0.95 < ratio < 1.05
 
 
 def test_a_training_clip_holds_render_reference_and_cue() -> None:
