@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -119,9 +120,10 @@ CLIPS = (
     "--seeds 0:400 --starts 40 --frames 5",
     "--seeds 400:1800 --starts 12 130 --frames 1",
     "--seeds 1800:2600 --starts 12 130 --frames 2",
-    "--seeds 0:800 --starts 60 200 --frames 1 --weather day",
+    "--seeds 0:400 --starts 60 200 --frames 1 --weather day",
+    "--seeds 400:800 --starts 60 200 --frames 1 --weather 'wet dusk'",
 )
-"""What the embedded model learns from: short videos and many stills, more of them sunny, as shadows are hardest."""
+"""What the embedded model learns from: short videos and many stills, more of them of the hardest light."""
 
 
 def _make_embedded(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any]:
@@ -138,7 +140,7 @@ def _make_embedded(args: argparse.Namespace, screen: Screen) -> Mapping[str, Any
         screen.mute()
     with screen.step("drawing the clips"):
         for options in CLIPS if leads else ():
-            command = [sys.executable, "-m", "engine_bridges.city.clips", str(clips), *options.split()]
+            command = [sys.executable, "-m", "engine_bridges.city.clips", str(clips), *shlex.split(options)]
             subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     notes: list[str] = []
     with screen.step("training", unit="minutes") as step:
