@@ -23,13 +23,18 @@ CHANGE_SHARE = 1.0
 SEAMS_SHARE = 0.25
 """How much patch seams count beside the absolute error: they are too faint for it, and yet seen."""
 
+GRID_SHARE = 10.0
+"""How much a grid counts beside the absolute error. Without it, fine detail that cannot be known, as of what wet ground
+mirrors, is painted as one: it is as strong as the truth's, and costs no more than any other guess."""
+
 
 def picture_losses(video: Tensor, truth: Tensor, patch: int | None = None) -> Tensor:
     """`[B]`, of `[B, 3, T, H, W]` in [-1, 1]: absolute error and structural similarity (Zhao et al. 2017, "Loss
     Functions for Image Restoration with Neural Networks"), how far the detail of each square of 8 x 8 pixels is from
     as strong as the truth's, whatever its shape, and the squared error of the squares' means, frame by frame; the
     error of what changes from each frame to the next; and, of a codec that works in patches of so many pixels, how far
-    their seams are from as strong as the truth has steps there, over all of the batch, as one picture has few."""
+    their seams are from as strong as the truth has steps there, over all of the batch, as one picture has few, and the
+    grid of the quarters of patches in which it refines them."""
     frames, true = (each.transpose(1, 2).flatten(0, 1) for each in (video, truth))
     energies = (functional.avg_pool2d(detail(each).pow(2).mean(1, keepdim=True), 8) for each in (frames, true))
     ours, wanted = ((energy + 1e-4).sqrt() for energy in energies)
@@ -41,6 +46,7 @@ def picture_losses(video: Tensor, truth: Tensor, patch: int | None = None) -> Te
         losses = losses + CHANGE_SHARE * (video.diff(dim=2) - truth.diff(dim=2)).abs().flatten(1).mean(1)
     if patch is not None:
         losses = losses + SEAMS_SHARE * (seams(video, patch) - seams(truth, patch)).abs().mean()
+        losses = losses + GRID_SHARE * grid(video - truth, patch // 4)
     return losses
 
 
@@ -53,6 +59,14 @@ def seams(video: Tensor, patch: int) -> Tensor:
         border = torch.arange(patch - 1, len(steps) - 1, patch, device=steps.device)
         ratios.append(steps[border] / ((steps[border - 1] + steps[border + 1]) / 2 + 1e-3))
     return torch.cat(ratios)
+
+
+def grid(video: Tensor, period: int) -> Tensor:
+    """`[B]`, of `[B, 3, T, H, W]`: how strong what repeats itself every `period` pixels, all over a picture, is in its
+    fine detail; as a mean absolute value. H and W are multiples of the period."""
+    frames = detail(video.transpose(1, 2).flatten(0, 1))
+    repeated = functional.pixel_unshuffle(frames, period).mean((-2, -1))
+    return repeated.abs().mean(1).view(len(video), -1).mean(1)
 
 
 def ssim(pictures: Tensor, truth: Tensor) -> Tensor:

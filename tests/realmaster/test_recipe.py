@@ -16,7 +16,7 @@ from realmaster.lift.windows import lift_long
 from realmaster.models import recipe
 from realmaster.models.patch_codec import PatchCodec
 from realmaster.train.families.ltx2 import coordinates, pack, velocity
-from realmaster.train.pictures import picture_losses, seams
+from realmaster.train.pictures import grid, picture_losses, seams
 
 ADAPTER = "pytorch_lora_weights.safetensors"
 
@@ -112,6 +112,16 @@ def test_seams_are_told_from_steps_elsewhere() -> None:
     assert (seams(elsewhere, 16) - 1).abs().max() < 0.5
     losses = [picture_losses(each, picture, 16).mean().item() for each in (picture, elsewhere, patched)]
     assert losses[0] == pytest.approx(0, abs=1e-3) and losses[2] > 1.1 * losses[1]
+
+
+def test_a_grid_is_told_from_detail_as_strong_without_one() -> None:
+    random = torch.Generator().manual_seed(3)
+    truth = torch.rand(2, 3, 1, 64, 96, generator=random) * 0.1
+    noise = torch.rand(truth.shape, generator=random) * 0.1
+    comb = torch.tensor([0.0, 0.0, 0.0, 0.1]).repeat(24)
+    assert grid(truth, 4).shape == (2,)
+    assert grid(truth + comb, 4).min() > 4 * grid(truth + noise, 4).max()
+    assert picture_losses(truth, truth, 16).abs().max() < 1e-3
 
 
 def test_what_flickers_is_worse_than_what_is_wrong_throughout() -> None:
