@@ -138,7 +138,7 @@ export class LiveView {
     record.setAttribute("aria-pressed", String(Boolean(session?.recording)));
     say(record, session?.recording ? `Stop · ${count(session.recorded, "frame")}` : "Record");
     byId("replay").title = session ? `The last ${session.ring.seconds.toFixed(0)} s are kept` : "";
-    byId("live-on").checked = on;
+    if (!this.switching) byId("live-on").checked = on;  // else what was just pressed stands until the daemon knows it
     const slow = every > 1 ? `every ${ordinal(every)} window` : "";
     say(byId("live-detail"), on ? [what, lag !== null && `${lag.toFixed(1)} s behind`, slow].filter(Boolean).join(" · ") : "");
     this.stage.caption("lifted", "Lifted", on && lag !== null ? `${lag.toFixed(1)} s behind · ${(fps ?? 0).toFixed(1)} pictures/s` : "");
@@ -188,7 +188,11 @@ export class LiveView {
     });
     byId("record").addEventListener("click", record);
     byId("replay").addEventListener("click", replay);
-    byId("live-on").addEventListener("change", (event) => start(event.target.checked));
+    byId("live-on").addEventListener("change", async (event) => {
+      this.switching = true;
+      await start(event.target.checked);
+      this.switching = false;
+    });
     byId("look").addEventListener("submit", (event) => {
       event.preventDefault();
       start(this.state.live.on).then(() => toast(this.state.live.on ? "From the next window on." : "For when live lift is switched on."));
