@@ -9,6 +9,7 @@ Knows nothing of: materials, light.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -29,6 +30,7 @@ TALLEST = 18.0
 """metres; receivers above this height are lit"""
 ACNE = 0.5
 """metres; of a hard shadow, how much higher than the point its caster stands at least, or texels would darken walls"""
+Texels = np.ndarray | np.float32
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 
 
@@ -82,11 +84,13 @@ class Sunlight:
         facing[leafy] = facing[leafy] * 0.75 + 0.25  # light seeps through leaves
         return facing
 
-    def _texels(
-        self, g: GBuffer, points: np.ndarray, heights: np.ndarray, z0: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Where the sun's rays through `points` (K,) of the M lie on the map: columns, rows, minus the points' heights
-        plus a bias, and whether they lie on it; each (K,). The points are lifted off their surface."""
+    def _casters(
+        self, g: GBuffer, points: np.ndarray, movers: Primitives | None = None
+    ) -> tuple[Callable[[Texels, Texels], np.ndarray], np.ndarray]:
+        """How much higher than `points` (K,) of the M what the sun's rays meet is, so many texels beside each: a
+        function of columns and rows; and (K,) bool, whether the points' rays lie on the map. The points are lifted off
+        their surface."""
+        heights, z0 = self.heights(g.view.position[2], movers)
         rows, columns = heights.shape
         offset = g.world_normal[:, points]
         leafy = g.of(Kind.LEAF)
@@ -97,42 +101,36 @@ class Sunlight:
         inside = (gx > 1) & (gx < columns - 2) & (gz > 1) & (gz < rows - 2)
         np.clip(gx, WIDEST + 1, columns - WIDEST - 2, out=gx)
         np.clip(gz, WIDEST + 1, rows - WIDEST - 2, out=gz)
-        y += np.float32(0.10)
-        return gx, gz, y, inside
-
-    def hard(self, g: GBuffer, points: np.ndarray) -> np.ndarray:
-        """(K,) bool: whether the sun reaches `points` (K,) of the M past still things, which is all that casts a
-        shadow here; without a penumbra."""
-        heights, z0 = self.heights(g.view.position[2])
-        gx, gz, y, inside = self._texels(g, points, heights, z0)
-        at = gz.astype(np.int32)
-        at *= heights.shape[1]
-        at += gx.astype(np.int32)
-        return ~inside | (heights.ravel().take(at) + y < ACNE)
-
-    def soft(self, g: GBuffer, points: np.ndarray) -> np.ndarray:
-        """(K,) 0..1 share of the sun that reaches `points` (K,) of the M past still and moving things. Shadows are
-        softer far from their caster."""
-        heights, z0 = self.heights(g.view.position[2], g.prims.take(np.arange(g.first_mover, len(g.prims))))
-        columns = heights.shape[1]
-        gx, gz, y, inside = self._texels(g, points, heights, z0)
+        y += np.float32(0.10)  # from here on: minus the receiver's height, plus a bias
         flat = heights.ravel()
 
-        def above(dx: np.ndarray | np.float32, dz: np.ndarray | np.float32) -> np.ndarray:
+        def above(dx: Texels, dz: Texels) -> np.ndarray:
             at = (gz + dz).astype(np.int32)
             at *= columns
             at += (gx + dx).astype(np.int32)
             return flat.take(at) + y
 
-        higher = np.zeros_like(y)
-        found = np.full_like(y, 1e-3)
+        return above, inside
+
+    def hard(self, g: GBuffer, points: np.ndarray) -> np.ndarray:
+        """(K,) bool: whether the sun reaches `points` (K,) of the M past still things, which is all that casts a
+        shadow here; without a penumbra."""
+        above, inside = self._casters(g, points)
+        return ~inside | (above(np.float32(0), np.float32(0)) < ACNE)
+
+    def soft(self, g: GBuffer, points: np.ndarray) -> np.ndarray:
+        """(K,) 0..1 share of the sun that reaches `points` (K,) of the M past still and moving things. Shadows are
+        softer far from their caster."""
+        above, inside = self._casters(g, points, g.prims.take(np.arange(g.first_mover, len(g.prims))))
+        higher = np.zeros(len(points), np.float32)
+        found = np.full(len(points), 1e-3, np.float32)
         for dx, dz in ((0, 0), (6, 0), (-6, 0), (0, 6), (0, -6)):
             blocker = above(np.float32(dx), np.float32(dz))
             higher += np.maximum(blocker, 0)
             found += blocker > 0
         # the penumbra grows with the caster's height above the receiver, as under a thinly veiled sun
         radius = np.clip(1.4 + (higher / found) * np.float32(0.8), 0, WIDEST).astype(np.float32)
-        shade = np.zeros_like(y)
+        shade = np.zeros(len(points), np.float32)
         for k in range(TAPS):
             r, angle = np.sqrt((k + 0.5) / TAPS), k * 2.399963
             blocker = above(radius * np.float32(r * np.cos(angle)), radius * np.float32(r * np.sin(angle)))
