@@ -233,7 +233,8 @@ def test_still_things_shade_both_pictures_movers_only_the_reference(monkeypatch:
         for index in (0, 60):
             f, reference = city.frame(index), luminance(city.reference(index))
             road = (f.segmentation == CLASS["road"]) & (f.depth < 25)
-            still = road & (luminance(open_.frame(index).color) - luminance(f.color) > 0.08)
+            darker = luminance(open_.frame(index).color) - luminance(f.color)
+            still = road & (darker > 0.08)
             bare = luminance(open_.reference(index))
             if still.sum() > 400:  # some of its shadows lie on the road, and the reference has them there too
                 shaded["still"] += 1
@@ -244,6 +245,7 @@ def test_still_things_shade_both_pictures_movers_only_the_reference(monkeypatch:
             points = np.arange(g.of(Kind.ROAD).start, g.of(Kind.ROAD).stop)
             hard, soft = city._sunlight.hard(g, points), city._sunlight.soft(g, points)
             lit = hard & (soft < 0.3)
+            assert not darker.ravel()[g.pixels[points[lit]]].any()
             shaded["moving"] += int(lit.sum() > 50 and len(movers) > 0)
     assert shaded["still"] >= 2 and shaded["moving"] >= 1
 
