@@ -1,9 +1,11 @@
-"""Paired clips for training, straight from the engine: render, reference and geometry cue of the same frames.
+"""Paired clips for training, straight from the engine: render, reference and geometry cue of the same frames, and where
+people and vehicles are.
 
     python -m engine_bridges.city.clips OUT --seeds 0:600
 
-Writes OUT/<seed>-<first frame>.npy, uint8 [3, F, H, W, 3] in the order render, reference, cue; clips that are there
-already are not made again. Knows nothing of takes or sockets.
+Writes OUT/<seed>-<first frame>.npy, uint8 [4, F, H, W, 3] in the order render, reference, cue, movers (white where
+people and vehicles are, else black); clips that are there already are not made again. Knows nothing of takes or
+sockets.
 """
 
 from __future__ import annotations
@@ -31,12 +33,18 @@ def cue(frame: CityFrame) -> np.ndarray:
     return shaded_normals(frame.depth, frame.normal)
 
 
+def movers(frame: CityFrame) -> np.ndarray:
+    """bool `[H, W]`: where people and vehicles are, parked ones too."""
+    return np.isin(frame.segmentation, (PERSON, VEHICLE))
+
+
 def make_clip(city: City, first: int, frames: int) -> np.ndarray:
-    """uint8 `[3, F, H, W, 3]`: render, reference, cue of frames `first` to `first + frames - 1`."""
+    """uint8 `[4, F, H, W, 3]`: render, reference, cue, movers of frames `first` to `first + frames - 1`."""
     pictures = []
     for index in range(first, first + frames):
         frame = city.frame(index)
-        pictures.append((frame.color, city.reference(index), cue(frame)))
+        white = np.where(movers(frame)[..., None], np.uint8(255), np.uint8(0))
+        pictures.append((frame.color, city.reference(index), cue(frame), np.broadcast_to(white, frame.color.shape)))
     return np.stack([np.stack(kind) for kind in zip(*pictures, strict=True)])
 
 
@@ -44,7 +52,7 @@ def newcomers(frames: Sequence[CityFrame], smallest: int = 12) -> np.ndarray:
     """bool `[F, H, W]`: where people and vehicles are that nothing was seen of in the first frame, once they cover
     at least `smallest` pixels of some frame. What a pipeline that starts from the first frame cannot have known."""
     instances = np.stack([frame.instance for frame in frames])
-    moving = np.isin(np.stack([frame.segmentation for frame in frames]), (PERSON, VEHICLE))
+    moving = np.stack([movers(frame) for frame in frames])
     known = np.unique(instances[0])
     found = set()
     for instance, mask in zip(instances, moving, strict=True):

@@ -57,7 +57,7 @@ from realmaster.train.pictures import detail, picture_losses, ssim
 PATCH = 16
 """Pixels along each side of a patch, which is a token."""
 
-DOMAINS = ("render", "reference", "cue")  # as the clip files hold them: uint8 [3, F, H, W, 3]
+DOMAINS = ("render", "reference", "cue", "movers")  # as the clip files hold them: uint8 [4, F, H, W, 3]
 LORA = {
     "r": 64,
     "lora_alpha": 64,
@@ -141,7 +141,7 @@ def _begin_as_copier(transformer: LTX2VideoTransformer3DModel, channels: int, he
 
 
 class Clips:
-    """Paired clips in memory, uint8 `[3 domains, F, 3, H, W]` each, H and W padded by the border to whole patches.
+    """Paired clips in memory, uint8 `[domains, F, 3, H, W]` each, H and W padded by the border to whole patches.
 
     A few are kept apart, to watch by.
     """
@@ -156,17 +156,19 @@ class Clips:
         self.longest = max(clip.shape[1] for clip in self.all)
         frames = min(2, *(clip.shape[1] for clip in clips[-apart:]))
         self.apart = torch.stack([as_video(clip[:, :frames]) for clip in clips[-apart:]])
-        """Float `[N, 3 domains, 3, F, H, W]` in [-1, 1], F of 2 if they have so many frames"""
+        """Float `[N, domains, 3, F, H, W]` in [-1, 1], F of 2 if they have so many frames"""
 
     @staticmethod
     def _load(path: Path) -> Tensor:
         clip = torch.from_numpy(np.load(path)).permute(0, 1, 4, 2, 3)
+        if len(clip) != len(DOMAINS):
+            raise SystemExit(f"{path} was made by another version: take it away, then the clip is made anew.")
         height, width = clip.shape[-2:]
         padding = (0, -width % PATCH, 0, -height % PATCH)
         return functional.pad(clip.flatten(0, 1), padding, mode="replicate").unflatten(0, clip.shape[:2])
 
     def draw(self, count: int, frames: int) -> Tensor:
-        """Float `[count, 3 domains, 3, frames, H, W]` in [-1, 1], some mirrored."""
+        """Float `[count, domains, 3, frames, H, W]` in [-1, 1], some mirrored."""
         source = [clip for clip in self.all if clip.shape[1] >= frames]
         chosen = []
         for index in torch.randint(len(source), (count,)):
@@ -178,12 +180,12 @@ class Clips:
 
 
 def as_video(clip: Tensor) -> Tensor:
-    """uint8 `[3 domains, F, 3, H, W]` -> float `[3 domains, 3, F, H, W]` in [-1, 1]."""
+    """uint8 `[domains, F, 3, H, W]` -> float `[domains, 3, F, H, W]` in [-1, 1]."""
     return clip.transpose(1, 2).float() / 127.5 - 1
 
 
 def mirrored(clip: Tensor) -> Tensor:
-    """The clip `[3 domains, 3, F, H, W]` seen in a mirror. The cue's red is the normals' x, which changes sign."""
+    """The clip `[domains, 3, F, H, W]` seen in a mirror. The cue's red is the normals' x, which changes sign."""
     clip = clip.flip(-1).clone()
     clip[2, 0] *= -1
     return clip
@@ -420,10 +422,11 @@ def adapter_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures
         levels = noise_levels.draw(count, target[0, 0, 0].numel())
         clean = seen_from(transformer, prompt, render, target, levels)
         error = (clean - target).abs().mean()
-        truth = batch[:, 1]
+        truth, movers = batch[:, 1], batch[:, 3, :1] > 0
         if torch.rand(()) < 0.25:  # one more that is given whole: the decoder stays a decoder
             clean, truth = torch.cat([clean, target[:1]]), torch.cat([truth, truth[:1]])
-        return picture_losses(decoded(clean), truth, codec.config.patch_size).mean() + 0.02 * error
+            movers = torch.cat([movers, movers[:1]])
+        return picture_losses(decoded(clean), truth, codec.config.patch_size, movers).mean() + 0.02 * error
 
     @torch.no_grad()
     def watch() -> str:
@@ -459,16 +462,17 @@ def decoder_stage(clips: Clips, work: Path, minutes: float, told: Told, pictures
     patch = codec.config.patch_size
 
     def step() -> Tensor:
-        latents, truths = kinds[int(torch.randint(len(kinds), ()))]
-        given, wanted = [], []
+        latents, truths, movers = kinds[int(torch.randint(len(kinds), ()))]
+        given, wanted, stressed = [], [], []
         for index in torch.randint(len(latents), (pictures // latents.shape[2],)):
             row, column = (int(torch.randint(0, max(side - 8, 0) + 1, ())) for side in latents.shape[-2:])
             given.append(latents[index, ..., row : row + 8, column : column + 8].float())
-            row, column = row * patch, column * patch
-            wanted.append(truths[index, ..., row : row + 8 * patch, column : column + 8 * patch].float() / 127.5 - 1)
+            rows, columns = (slice(start * patch, (start + 8) * patch) for start in (row, column))
+            wanted.append(truths[index, ..., rows, columns].float() / 127.5 - 1)
+            stressed.append(movers[index, ..., rows, columns])
         with half_precision():
             seen = codec.decode(torch.stack(given)).sample.float()
-        return picture_losses(seen, torch.stack(wanted), patch).mean()
+        return picture_losses(seen, torch.stack(wanted), patch, torch.stack(stressed)).mean()
 
     @torch.no_grad()
     def watch() -> str:
@@ -490,10 +494,10 @@ def _lifting(work: Path) -> tuple[LTX2VideoTransformer3DModel, Tensor]:
 @torch.no_grad()
 def _lifted_once(
     clips: Clips, codec: PatchCodec, work: Path, rank: int, processes: int, told: Told
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[tuple[Tensor, ...]]:
     """Of this process's share of the clips, half of them mirrored, those of one frame and the first two frames of the
-    others: latents of the lift, float16 `[N, C, F, h, w]`, and the reference, uint8 `[N, 3, F, H, W]`. Kept in a file,
-    as they take some minutes."""
+    others: latents of the lift, float16 `[N, C, F, h, w]`, the reference, uint8 `[N, 3, F, H, W]`, and where movers
+    are, bool `[N, 1, F, H, W]`. Kept in a file, as they take some minutes."""
     path = work / f"lifted-{rank}-of-{processes}.safetensors"
     if not path.exists():
         torch.manual_seed(rank)
@@ -502,22 +506,22 @@ def _lifted_once(
         made: dict[str, Tensor] = {}
         for frames in (1, 2):
             alike = [clip[:, :frames] for clip in share if min(clip.shape[1], 2) == frames]
-            latents, truths = [], []
+            parts: dict[str, list[Tensor]] = {"latents": [], "truths": [], "movers": []}
             for start in range(0, len(alike), 4):
                 batch = torch.stack([as_video(clip) for clip in alike[start : start + 4]])
                 batch = batch.flip(-1) if torch.rand(()) < 0.5 else batch
-                latents.append(lifted(transformer, prompt, codec, batch[:, 0]).half())
-                truths.append((batch[:, 1] * 127.5 + 127.5).round().byte())
+                parts["latents"].append(lifted(transformer, prompt, codec, batch[:, 0]).half())
+                parts["truths"].append((batch[:, 1] * 127.5 + 127.5).round().byte())
+                parts["movers"].append(batch[:, 3, :1] > 0)
                 if rank == 0:
                     told("lifting the clips", start, len(alike), "")
-            if latents:
-                made[f"latents.{frames}"] = torch.cat(latents).contiguous()
-                made[f"truths.{frames}"] = torch.cat(truths).contiguous()
+            if alike:
+                made |= {f"{name}.{frames}": torch.cat(part).contiguous() for name, part in parts.items()}
         save_file(made, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
     with safe_open(path, framework="pt") as file:
-        names = sorted(name for name in file.keys() if name.startswith("latents"))  # noqa: SIM118 (no mapping)
-        return [(file.get_tensor(name), file.get_tensor(name.replace("latents", "truths"))) for name in names]
+        kinds = sorted({name.partition(".")[2] for name in file.keys()})  # noqa: SIM118 (no mapping)
+        return [tuple(file.get_tensor(f"{name}.{kind}") for name in ("latents", "truths", "movers")) for kind in kinds]
 
 
 def seen_from(

@@ -17,6 +17,7 @@ from engine_bridges.city.primitives import Builder, Kind, Primitives, Shape, pit
 from engine_bridges.city.raster import FAR, View, rasterise
 from engine_bridges.city.scene import LEGEND, City, CityFrame
 from engine_bridges.city.sunlight import ROWS, TEXEL, cast
+from engine_bridges.city.things import VEHICLE
 from engine_bridges.city.weather import WEATHERS
 
 CLASS = {name: number for number, name in LEGEND.items()}
@@ -265,12 +266,14 @@ def test_lamps_light_the_render_at_dusk_alone() -> None:
         assert ratio > 1.08 if lights else 0.95 < ratio < 1.05
 
 
-def test_a_training_clip_holds_render_reference_and_cue() -> None:
+def test_a_training_clip_holds_render_reference_cue_and_movers() -> None:
     city = City(3, (64, 48))
     clip = make_clip(city, 5, 2)
-    assert clip.shape == (3, 2, 48, 64, 3) and clip.dtype == np.uint8
+    assert clip.shape == (4, 2, 48, 64, 3) and clip.dtype == np.uint8
     assert np.array_equal(clip[0, 1], city.frame(6).color) and np.array_equal(clip[1, 0], city.reference(5))
     assert (clip[2, 1][np.isinf(city.frame(6).depth)] == 0).all() and clip[2].std() > 20
+    cars = city.frame(6).segmentation == VEHICLE
+    assert cars.any() and (clip[3, 1][cars] == 255).all() and 0 < clip[3].mean() < 100
 
 
 def test_any_size_and_rate() -> None:

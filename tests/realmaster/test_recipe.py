@@ -28,7 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for number, frames in enumerate((5, 2, 1, 1, 1)):
         blocks = rng.integers(0, 255, (frames, 4, 6, 3), dtype=np.uint8).repeat(16, 1).repeat(15, 2)
-        np.save(folder / f"{number:08d}-0000.npy", np.stack([blocks, 255 - blocks, blocks // 2]))
+        movers = np.where(blocks[..., :1] > 127, np.uint8(255), np.uint8(0)).repeat(3, -1)
+        np.save(folder / f"{number:08d}-0000.npy", np.stack([blocks, 255 - blocks, blocks // 2, movers]))
     return folder
 
 
@@ -41,11 +42,18 @@ def test_clips_are_padded_mirrored_and_kept_apart(folder: Path) -> None:
     assert len(clips.all) == 3 and len(clips.apart) == 2 and clips.longest == 5
     torch.manual_seed(0)
     videos = clips.draw(8, 5)
-    assert videos.shape == (8, 3, 3, 5, 64, 96)
+    assert videos.shape == (8, 4, 3, 5, 64, 96)
     assert torch.equal(videos[..., -1], videos[..., -2]) or torch.equal(videos[..., 0], videos[..., 1])  # the border
     assert torch.allclose(videos[:, 0], -videos[:, 1], atol=1e-6)  # render and reference stay one picture
     first = videos[:, 0, :, 0]
     assert any(torch.equal(a.flip(-1), b) for a in first for b in first)
+
+
+def test_clips_without_movers_say_how_to_mend_it(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("*.npy"):
+        np.save(tmp_path / path.name, np.load(path)[:3])
+    with pytest.raises(SystemExit, match=r"0000\.npy was made by another version"):
+        recipe.Clips(tmp_path)
 
 
 def test_a_mirrored_cue_is_the_cue_of_the_mirror() -> None:
@@ -141,6 +149,17 @@ def test_a_shadow_that_may_be_here_or_there_is_best_painted_half_dark() -> None:
         return sum(picture_losses(guess, truth).item() for truth in truths) / 2
 
     assert mean_loss(lit_left * 0) < mean_loss(lit_left) - 0.1
+
+
+def test_an_error_on_what_is_stressed_counts_more() -> None:
+    truth = torch.zeros(1, 3, 2, 64, 64)
+    stressed = torch.zeros(1, 1, 2, 64, 64, dtype=torch.bool)
+    stressed[..., 8:16, 8:16] = True
+    here, there = truth.clone(), truth.clone()
+    here[..., 8:16, 8:16], there[..., 40:48, 40:48] = 0.5, 0.5
+    plain, more = (picture_losses(here, truth, stressed=mask).item() for mask in (None, stressed))
+    assert more > plain + 0.02
+    assert picture_losses(there, truth, stressed=stressed).item() == pytest.approx(plain, rel=1e-3)
 
 
 @pytest.mark.slow
