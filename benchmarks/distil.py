@@ -25,7 +25,7 @@ from engine_bridges.city.bridge import city_from_take
 from engine_bridges.city.clips import HELD_OUT
 from engine_bridges.city.scene import City
 from engine_bridges.city.takes import record_take
-from realmaster.models.recipe import multiplies_bfloat16
+from realmaster.models.recipe import multiplies_bfloat16_faster
 
 SIZE = (256, 144)
 
@@ -72,7 +72,7 @@ def main() -> None:
     realmaster("pairs", *sorted(takes.iterdir()), "-o", pairs, "--workers", "2", "--resume")
     with_truth(pairs, takes, args.out / "truth")
     settings = args.out / "settings.toml"
-    fast = torch.cuda.is_available() or multiplies_bfloat16()
+    fast = torch.cuda.is_available() or multiplies_bfloat16_faster()
     settings.write_text(f'precision = "{"bf16" if fast else "fp32"}"\n[validation]\nevery = 0\n')
     for dataset, adapter in ((pairs, "distilled"), (args.out / "truth", "true")):
         realmaster("train", dataset, "-o", args.out / adapter, "--model", "embedded", "--steps", str(args.steps),

@@ -116,15 +116,15 @@ def test_a_live_session_is_shown_and_recorded(page: Any, service: Service, game:
 def test_the_live_switch_stays_as_pressed_until_the_daemon_answers(page: Any, service: Service, game: str) -> None:
     expect_text(page, "#health", "64×48")
     held: list[Any] = []
-    page.route("**/api/v1/live", held.append)
+    page.route("**/api/v1/live", lambda route: held.append(route))
     switch = page.locator("#live-on")
     page.keyboard.press("l")
-    until(lambda: page.evaluate("1") and held, what="the request to switch it on")
+    until(lambda: page.title() and held, what="the request to switch it on")
     page.get_by_role("button", name="Record").click()
     page.get_by_role("button", name="Stop").wait_for()  # a state has come that knows nothing of the switch
     playwright.expect(switch).to_be_checked(timeout=1)
-    held[0].abort()
-    playwright.expect(switch).not_to_be_checked(timeout=90_000)  # nor did the daemon ever hear of it
+    held[0].fulfill(status=409, json={"error": "There is no model."})
+    playwright.expect(switch).not_to_be_checked(timeout=90_000)  # as it is still off
 
 
 def test_the_wipe_is_moved_by_keys_and_by_hand(page: Any, game: str) -> None:
