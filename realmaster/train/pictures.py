@@ -29,7 +29,7 @@ mirrors, is painted as one: it is as strong as the truth's, and costs no more th
 
 STRESS_SHARE = 3.0
 """How much more the errors of what is stressed count, absolute and squared. Without it, what covers few pixels and is
-of many kinds, as people and cars and their lamps, is learned last."""
+of many kinds, as people and cars are, is learned last."""
 
 
 def picture_losses(video: Tensor, truth: Tensor, patch: int | None = None, stressed: Tensor | None = None) -> Tensor:
@@ -43,11 +43,12 @@ def picture_losses(video: Tensor, truth: Tensor, patch: int | None = None, stres
     frames, true = (each.transpose(1, 2).flatten(0, 1) for each in (video, truth))
     energies = (functional.avg_pool2d(detail(each).pow(2).mean(1, keepdim=True), 8) for each in (frames, true))
     ours, wanted = ((energy + 1e-4).sqrt() for energy in energies)
-    each = (frames - true).abs().flatten(1).mean(1) + (1 - ssim(frames, true))
+    wrong = frames - true
+    each = wrong.abs().flatten(1).mean(1) + (1 - ssim(frames, true))
     each = each + DETAIL_SHARE * (ours - wanted).abs().flatten(1).mean(1)
-    each = each + LIGHT_SHARE * functional.avg_pool2d(frames - true, 8).pow(2).flatten(1).mean(1)
+    each = each + LIGHT_SHARE * functional.avg_pool2d(wrong, 8).pow(2).flatten(1).mean(1)
     if stressed is not None:
-        wrong = (frames - true) * stressed.transpose(1, 2).flatten(0, 1)
+        wrong = wrong * stressed.transpose(1, 2).flatten(0, 1)
         each = each + STRESS_SHARE * (wrong.abs() + wrong.pow(2)).flatten(1).mean(1)
     losses = each.view(len(video), -1).mean(1)
     if video.shape[2] > 1:
