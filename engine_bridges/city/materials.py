@@ -65,6 +65,11 @@ class Surface:
         self._cars()
         self._plants()
         self._rest()
+        first = g.of(Kind.FACADE).start  # wet ground mirrors what is seen, see `reference`
+        self.polished = first + np.flatnonzero(self.mirror[first:] > 0.004)
+        """numbers of the pixels of glass and paint, (K,)"""
+        self.mirrored_ray = g.ray[:, self.polished] + 2 * g.facing[self.polished] * g.world_normal[:, self.polished]
+        """(3, K) unit world directions in which these mirror the camera's rays"""
 
     def _facades(self) -> None:
         g, weather = self.g, self.street.weather
@@ -159,22 +164,22 @@ class Surface:
         self.albedo[:, at], self.flat[:, at] = albedo, flat
 
     def _cars(self) -> None:
-        g, lamps = self.g, np.float32(self.street.weather.lamps)
+        g = self.g
         at = g.of(Kind.BODY)
         b = patterns.bodywork(g)
+        lamps = np.float32(self.street.weather.lamps) * g.of_prims(g.prims.parameters[:, :1], at)[0]
         albedo, flat = self.albedo[:, at], self.flat[:, at]
         albedo = albedo * (1 - 0.65 * b.seam) * (1 - 0.40 * b.height)
         flat = flat * (1 - 0.18 * b.seam)
         for cover, real, cheap in (
-            (b.head_lamp, rgb(0.72, 0.73, 0.75), rgb(1.0, 1.0, 0.84)),
-            (b.tail_lamp, rgb(0.26, 0.010, 0.008), rgb(1.0, 0.40, 0.38)),
+            (b.head_lamp, rgb(0.72, 0.73, 0.75), mix(rgb(0.70, 0.72, 0.74), rgb(2.0, 1.95, 1.6), lamps)),
+            (b.tail_lamp, rgb(0.26, 0.010, 0.008), mix(rgb(0.66, 0.20, 0.20), rgb(1.9, 0.32, 0.28), lamps)),
             (b.plate, rgb(0.55, 0.53, 0.42), rgb(1.0, 0.98, 0.80)),
             (np.maximum(b.skirt, b.arch), rgb(0.010, 0.010, 0.011), rgb(0.46, 0.45, 0.52)),
         ):
             albedo, flat = mix(albedo, real, cover), mix(flat, cheap, cover)
         dull = 1 - np.maximum(b.skirt, b.arch)
         self.albedo[:, at], self.flat[:, at] = albedo, flat
-        lamps = lamps * g.of_prims(g.prims.parameters[:, :1], at)[0]
         self.glow[:, at] = (rgb(4.5, 4.0, 3.2) * b.head_lamp + rgb(1.6, 0.05, 0.03) * b.tail_lamp) * lamps
         self.bright[at] = (b.head_lamp + b.tail_lamp) * lamps
         self.mirror[at], self.gloss[at] = 0.07 * dull, 0.7 * dull

@@ -92,10 +92,8 @@ def _mirrors(light: np.ndarray, s: Surface, shadow: np.ndarray, open_: np.ndarra
     """Adds to `light` (3, M), in place, what glass and paint mirror of the sky, and the sun's highlights."""
     g, street = s.g, s.street
     sun = street.sun.astype(np.float32)
-    first = g.of(Kind.FACADE).start  # the ground mirrors what is seen, see _wet_ground
-    shiny = first + np.flatnonzero(s.mirror[first:] > 0.004)
-    normal, ray, straight, facing = g.world_normal[:, shiny], g.ray[:, shiny], s.mirror[shiny], g.facing[shiny]
-    bounced = ray + 2 * facing * normal
+    shiny, bounced = s.polished, s.mirrored_ray
+    straight, facing = s.mirror[shiny], g.facing[shiny]
     # Schlick's Fresnel term, held down for what mirrors little
     grazing = np.square(np.square(np.clip(1 - facing, 0, 1)))
     fresnel = straight + (1 - straight) * grazing * np.clip(straight * 6, 0, 0.8)

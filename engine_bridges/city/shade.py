@@ -10,20 +10,33 @@ import numpy as np
 
 from engine_bridges.city.gbuffer import dot
 from engine_bridges.city.lamplight import lamplight
-from engine_bridges.city.materials import Surface, mix
+from engine_bridges.city.materials import Surface, mix, rgb
 from engine_bridges.city.noise import cloudy
 from engine_bridges.city.patterns import coverage
 from engine_bridges.city.primitives import Kind
+from engine_bridges.city.street import Street
 from engine_bridges.city.sunlight import Sunlight
 
 LAMP_LIGHT, LAMP_LIMIT = np.float32(8.0), np.float32(0.05)
 """A lamp's strength, and the most that counts of what arrives: what is near a lamp would be white."""
+
+MIRRORED, MIRRORED_GROUND = np.float32(2.5), rgb(0.46, 0.46, 0.50)
+"""How much stronger than it is a mirror shows, and what it shows of the ground."""
 
 
 def clouds(direction: np.ndarray, seed: int) -> np.ndarray:
     """(K,) -1..1 cloud density of planar world directions (3, K); high where a cloud is."""
     up = np.maximum(-direction[1], 0) + np.float32(0.12)
     return cloudy(direction[0] / up * 0.9 + np.float32(seed * 1.7), direction[2] / up * 0.45 + np.float32(seed * 0.9))
+
+
+def sky(direction: np.ndarray, street: Street, sunlight: Sunlight) -> np.ndarray:
+    """(3, K) sRGB 0..1 of unit world directions (3, K), without clouds."""
+    weather = street.weather
+    up = np.sqrt(np.clip(-direction[1], 0, 1))
+    painted = mix(weather.array("toy_horizon"), weather.array("toy_zenith"), up)
+    glare = np.square(np.square(np.square(np.clip(dot(direction, sunlight.toward), 0, 1))))
+    return mix(painted, 1.0, glare * np.float32(0.6 * weather.toy_sun))
 
 
 def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
@@ -40,17 +53,20 @@ def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     light *= 1 - 0.22 * coverage(s.blob - 0.32, np.float32(0.08))
     tint = weather.array("toy_tint")
     picture = s.flat * mix(tint * light, 1, np.minimum(s.bright, 1))
-    horizon = weather.array("toy_horizon")
+    # So does what glass and paint mirror: a painted sky, as games have long done it.
+    share = MIRRORED * s.mirror[s.polished] * (1 - np.minimum(s.bright[s.polished], 1))
+    above = coverage(-s.mirrored_ray[1] - np.float32(0.22), np.float32(0.35))
+    mirrored = mix(MIRRORED_GROUND, sky(s.mirrored_ray, street, sunlight), above)
+    toward = np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1)
+    mirrored = mix(mirrored, 1.0, np.float32(weather.toy_sun) * toward**16)
+    picture[:, s.polished] = mix(picture[:, s.polished], mirrored, share)
     fog = np.clip(g.z * np.float32(1 / 160), 0, 0.85) * np.float32(0.25 + 0.6 * street.mist)  # linear, as of old
-    fog[g.of(Kind.LAMP)] = 0
-    picture = mix(picture, horizon, fog)
+    for shining in (g.of(Kind.LAMP), g.of(Kind.BODY)):
+        fog[shining] *= 1 - s.bright[shining]
+    picture = mix(picture, weather.array("toy_horizon"), fog)
 
-    sky, sun = g.sky_ray, sunlight.toward
-    up = np.sqrt(np.clip(-sky[1], 0, 1))
-    painted = mix(horizon, weather.array("toy_zenith"), up)
-    glare = np.square(np.square(np.square(np.clip(dot(sky, sun), 0, 1)))) * np.float32(0.6 * weather.toy_sun)
-    painted = mix(painted, 1.0, glare)
-    density = clouds(sky, street.seed % 97)
+    painted = sky(g.sky_ray, street, sunlight)
+    density = clouds(g.sky_ray, street.seed % 97)
     cloud = np.float32(0.70) * (density > 0.12) + np.float32(0.22) * density
     painted = mix(painted, weather.array("toy_clouds"), cloud)
     picture = g.picture(picture, painted)

@@ -27,19 +27,20 @@ GRID_SHARE = 10.0
 """How much a grid counts beside the absolute error. Without it, fine detail that cannot be known, as of what wet ground
 mirrors, is painted as one: it is as strong as the truth's, and costs no more than any other guess."""
 
-STRESS_SHARE = 3.0
-"""How much more the errors of what is stressed count, absolute and squared. Without it, what covers few pixels and is
-of many kinds, as people and cars are, is learned last."""
+STRESS_SHARE, STRESS_LEAST = 1.5, 0.01
+"""How much the errors of what is stressed, absolute and squared, count beside those of the whole pictures, however few
+its pixels are, down to this share of them. Without it, what is small and of many kinds, as cars, people and their
+lamps are, is learned last."""
 
 
 def picture_losses(video: Tensor, truth: Tensor, patch: int | None = None, stressed: Tensor | None = None) -> Tensor:
     """`[B]`, of `[B, 3, T, H, W]` in [-1, 1]: absolute error and structural similarity (Zhao et al. 2017, "Loss
     Functions for Image Restoration with Neural Networks"), how far the detail of each square of 8 x 8 pixels is from
-    as strong as the truth's, whatever its shape, and the squared error of the squares' means, frame by frame, with more
-    of the errors where `stressed`, bool `[B, 1, T, H, W]`, is true; the error of what changes from each frame to the
-    next; and, of a codec that works in patches of so many pixels, how far their seams are from as strong as the truth
-    has steps there, over all of the batch, as one picture has few, and the grid of the quarters of patches in which it
-    refines them."""
+    as strong as the truth's, whatever its shape, and the squared error of the squares' means, frame by frame; the error
+    of what changes from each frame to the next; the error where `stressed`, bool `[B, 1, T, H, W]`, is true, over all
+    of the batch; and, of a codec that works in patches of so many pixels, how far their seams are from as strong as the
+    truth has steps there, over all of the batch, as one picture has few, and the grid of the quarters of patches in
+    which it refines them."""
     frames, true = (each.transpose(1, 2).flatten(0, 1) for each in (video, truth))
     energies = (functional.avg_pool2d(detail(each).pow(2).mean(1, keepdim=True), 8) for each in (frames, true))
     ours, wanted = ((energy + 1e-4).sqrt() for energy in energies)
@@ -47,12 +48,13 @@ def picture_losses(video: Tensor, truth: Tensor, patch: int | None = None, stres
     each = wrong.abs().flatten(1).mean(1) + (1 - ssim(frames, true))
     each = each + DETAIL_SHARE * (ours - wanted).abs().flatten(1).mean(1)
     each = each + LIGHT_SHARE * functional.avg_pool2d(wrong, 8).pow(2).flatten(1).mean(1)
-    if stressed is not None:
-        wrong = wrong * stressed.transpose(1, 2).flatten(0, 1)
-        each = each + STRESS_SHARE * (wrong.abs() + wrong.pow(2)).flatten(1).mean(1)
     losses = each.view(len(video), -1).mean(1)
     if video.shape[2] > 1:
         losses = losses + CHANGE_SHARE * (video.diff(dim=2) - truth.diff(dim=2)).abs().flatten(1).mean(1)
+    if stressed is not None:
+        wrong = (video - truth) * stressed
+        there = stressed.float().mean().clamp_min(STRESS_LEAST)
+        losses = losses + STRESS_SHARE * (wrong.abs() + wrong.pow(2)).mean() / there
     if patch is not None:
         losses = losses + SEAMS_SHARE * (seams(video, patch) - seams(truth, patch)).abs().mean()
         losses = losses + GRID_SHARE * grid(video - truth, patch // 4)

@@ -13,6 +13,7 @@ from engine_bridges.city.clips import make_clip, newcomers
 from engine_bridges.city.lamplight import lamplight
 from engine_bridges.city.layouts import HELD_OUT_LAYOUTS, LAYOUTS
 from engine_bridges.city.palettes import HELD_OUT_PALETTES, PALETTES
+from engine_bridges.city.patterns import bodywork
 from engine_bridges.city.primitives import Builder, Kind, Primitives, Shape, pitch, roll, yaw
 from engine_bridges.city.raster import FAR, View, rasterise
 from engine_bridges.city.scene import LEGEND, City, CityFrame
@@ -264,6 +265,43 @@ def test_lamps_light_the_render_at_dusk_alone() -> None:
         gain = picture / flat.clip(0.02)
         ratio = np.median(gain[near & ground]) / np.median(gain[away & ground])
         assert ratio > 1.08 if lights else 0.95 < ratio < 1.05
+
+
+def test_at_dusk_the_render_tells_a_car_that_is_driven_by_its_lamps() -> None:
+    for weather, shine in (("dusk", True), ("overcast", False)):
+        seen: dict[tuple[str, bool], list[np.ndarray]] = {}
+        for seed, index in ((3, 12), (7, 40), (9, 90), (12, 60)):
+            city = City(seed, weather=weather)
+            picture = luminance(city.frame(index).color)
+            g = city._surface(index).g
+            body = g.of(Kind.BODY)
+            picture, work = picture.ravel()[g.pixels[body]], bodywork(g)
+            driven = g.of_prims(g.prims.parameters[:, :1], body)[0] > 0
+            for name, cover in (("head", work.head_lamp), ("tail", work.tail_lamp)):
+                for which in (True, False):
+                    seen.setdefault((name, which), []).append(picture[(cover > 0.95) & (driven == which)])
+        light = {key: np.concatenate(values).mean() for key, values in seen.items()}
+        for name in ("head", "tail"):
+            apart = light[name, True] - light[name, False]
+            assert apart > 0.15 if shine else abs(apart) < 0.1, (weather, name, apart)
+
+
+def test_glass_tells_in_both_pictures_where_the_sun_is() -> None:
+    """Windscreens that mirror it are lighter than others under the same sky."""
+    light: dict[str, list[np.ndarray]] = {"render": [], "reference": [], "sun": []}
+    for seed in range(24, 40):
+        city = City(seed, (256, 144), weather="day")
+        pictures = {"render": city.frame(60).color, "reference": city.reference(60)}
+        surface = city._surface(60)
+        glass = np.flatnonzero((surface.g.kind[surface.polished] == Kind.CABIN) & (surface.mirrored_ray[1] < -0.5))
+        for name, picture in pictures.items():
+            light[name].append(luminance(picture).ravel()[surface.g.pixels[surface.polished[glass]]])
+        light["sun"].append(city._street.sun.astype(np.float32) @ surface.mirrored_ray[:, glass])
+    seen = {name: np.concatenate(values) for name, values in light.items()}
+    towards, away = seen["sun"] > 0.9, seen["sun"] < 0.5
+    assert min(towards.sum(), away.sum()) > 100
+    for name in ("render", "reference"):
+        assert seen[name][towards].mean() > seen[name][away].mean() + 0.1, name
 
 
 def test_a_training_clip_holds_render_reference_cue_and_movers() -> None:

@@ -154,12 +154,16 @@ def test_a_shadow_that_may_be_here_or_there_is_best_painted_half_dark() -> None:
 def test_an_error_on_what_is_stressed_counts_more() -> None:
     truth = torch.zeros(1, 3, 2, 64, 64)
     stressed = torch.zeros(1, 1, 2, 64, 64, dtype=torch.bool)
-    stressed[..., 8:16, 8:16] = True
+    stressed[..., 8:24, 8:24] = True
     here, there = truth.clone(), truth.clone()
-    here[..., 8:16, 8:16], there[..., 40:48, 40:48] = 0.5, 0.5
+    here[..., 8:24, 8:24], there[..., 40:56, 40:56] = 0.5, 0.5
     plain, more = (picture_losses(here, truth, stressed=mask).item() for mask in (None, stressed))
     assert more > plain + 0.02
     assert picture_losses(there, truth, stressed=stressed).item() == pytest.approx(plain, rel=1e-3)
+    # as much however few pixels it has
+    both = torch.cat([truth, here]), torch.cat([truth, truth])
+    half = picture_losses(*both, stressed=torch.cat([stressed & False, stressed])) - picture_losses(*both)
+    assert half[1].item() == pytest.approx(more - plain, rel=1e-3)
 
 
 @pytest.mark.slow
