@@ -1,5 +1,5 @@
 """The cheap picture: what a simple game would draw. Bright flat colours, a plain sun with hard shadows of what stands
-still, plain lamps, blobs under what moves, a painted sky.
+still, plain lamps, blobs under what moves, a painted sky and a faint mirror of it.
 
 Works on: a surface, its G-buffer and the street's sun shadows. Knows nothing of the reference shading.
 """
