@@ -100,8 +100,8 @@ class Surface:
         curtain = (f.chance > 0.62) * (1 - f.shop)
         inside = mix(rgb(0.018, 0.020, 0.024) * (0.5 + f.chance), rgb(0.24, 0.22, 0.18), curtain)
         inside = inside + np.maximum(f.goods, 0) * rgb(0.22, 0.16, 0.10)
-        glass = rgb(0.80, 0.95, 1.0) * (1.0 - 0.06 * f.chance)
-        glass = mix(glass, rgb(0.86, 0.80, 0.78), curtain * 0.8) - np.maximum(f.goods, 0) * rgb(0.1, 0.25, 0.4)
+        glass = rgb(0.60, 0.74, 0.84) * (1.0 - 0.06 * f.chance)
+        glass = mix(glass, rgb(0.94, 0.88, 0.84), curtain * 0.8) - np.maximum(f.goods, 0) * rgb(0.1, 0.25, 0.4)
         albedo = mix(albedo, inside, f.pane)
         flat = mix(flat, glass, f.pane)
         # lit: rooms by chance, shops whenever it is not broad day
@@ -186,7 +186,7 @@ class Surface:
         at = g.of(Kind.CABIN)
         glass = patterns.cabin_glass(g)
         self.albedo[:, at] = mix(self.albedo[:, at], rgb(0.012, 0.014, 0.016), glass)
-        self.flat[:, at] = mix(self.flat[:, at], rgb(0.82, 0.95, 1.0), glass)
+        self.flat[:, at] = mix(self.flat[:, at], rgb(0.34, 0.42, 0.50), glass)
         self.mirror[at], self.gloss[at] = 0.06 + 0.16 * glass, 0.8
         at = g.of(Kind.WHEEL)
         _, y, z = g.local[:, at]

@@ -20,8 +20,9 @@ from engine_bridges.city.sunlight import Sunlight
 LAMP_LIGHT, LAMP_LIMIT = np.float32(8.0), np.float32(0.05)
 """A lamp's strength, and the most that counts of what arrives: what is near a lamp would be white."""
 
-MIRRORED, MIRRORED_GROUND = np.float32(2.5), rgb(0.46, 0.46, 0.50)
-"""How much stronger than it is a mirror shows, and what it shows of the ground."""
+MIRRORED, MIRRORED_BY_PANES = np.float32(1.6), np.float32(0.6)
+"""How much stronger than it is a mirror shows; of houses less, or it would hide what is behind their windows."""
+MIRRORED_GROUND = rgb(0.46, 0.46, 0.50)
 
 
 def clouds(direction: np.ndarray, seed: int) -> np.ndarray:
@@ -53,13 +54,14 @@ def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     light *= 1 - 0.22 * coverage(s.blob - 0.32, np.float32(0.08))
     tint = weather.array("toy_tint")
     picture = s.flat * mix(tint * light, 1, np.minimum(s.bright, 1))
-    # So does what glass and paint mirror: a painted sky, as games have long done it.
-    share = MIRRORED * s.mirror[s.polished] * (1 - np.minimum(s.bright[s.polished], 1))
+    # So does what glass and paint mirror, the sun first of all: a painted sky, as games have long done it.
+    share = s.mirror[s.polished] * (1 - np.minimum(s.bright[s.polished], 1))
+    share *= np.where(s.polished < g.of(Kind.FACADE).stop, MIRRORED_BY_PANES, MIRRORED)
     above = coverage(-s.mirrored_ray[1] - np.float32(0.22), np.float32(0.35))
     mirrored = mix(MIRRORED_GROUND, sky(s.mirrored_ray, street, sunlight), above)
-    toward = np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1)
-    mirrored = mix(mirrored, 1.0, np.float32(weather.toy_sun) * toward**16)
-    picture[:, s.polished] = mix(picture[:, s.polished], mirrored, share)
+    glare = np.float32(2 * weather.toy_sun) * np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1) ** 16
+    polished = mix(picture[:, s.polished], mirrored, share)
+    picture[:, s.polished] = mix(polished, 1.0, share * glare)
     fog = np.clip(g.z * np.float32(1 / 160), 0, 0.85) * np.float32(0.25 + 0.6 * street.mist)  # linear, as of old
     for shining in (g.of(Kind.LAMP), g.of(Kind.BODY)):
         fog[shining] *= 1 - s.bright[shining]
