@@ -20,8 +20,9 @@ from engine_bridges.city.sunlight import Sunlight
 LAMP_LIGHT, LAMP_LIMIT = np.float32(8.0), np.float32(0.05)
 """A lamp's strength, and the most that counts of what arrives: what is near a lamp would be white."""
 
-MIRRORED, MIRRORED_BY_PANES = np.float32(1.6), np.float32(0.6)
-"""How much stronger than it is a mirror shows; of houses less, or it would hide what is behind their windows."""
+MIRRORED, MIRRORED_BY_PANES, GLARE = np.float32(1.6), np.float32(0.6), np.float32(2.0)
+"""How much stronger than it is a mirror shows, of houses less, or it would hide what is behind their windows; and how
+much more than the sky the sun's glare counts in it."""
 MIRRORED_GROUND = rgb(0.46, 0.46, 0.50)
 
 
@@ -59,11 +60,11 @@ def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     share *= np.where(s.polished < g.of(Kind.FACADE).stop, MIRRORED_BY_PANES, MIRRORED)
     above = coverage(-s.mirrored_ray[1] - np.float32(0.22), np.float32(0.35))
     mirrored = mix(MIRRORED_GROUND, sky(s.mirrored_ray, street, sunlight), above)
-    glare = np.float32(2 * weather.toy_sun) * np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1) ** 16
+    glare = GLARE * np.float32(weather.toy_sun) * np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1) ** 16
     polished = mix(picture[:, s.polished], mirrored, share)
     picture[:, s.polished] = mix(polished, 1.0, share * glare)
     fog = np.clip(g.z * np.float32(1 / 160), 0, 0.85) * np.float32(0.25 + 0.6 * street.mist)  # linear, as of old
-    for shining in (g.of(Kind.LAMP), g.of(Kind.BODY)):
+    for shining in (g.of(Kind.LAMP), g.of(Kind.BODY)):  # lamps are seen through it
         fog[shining] *= 1 - s.bright[shining]
     picture = mix(picture, weather.array("toy_horizon"), fog)
 
