@@ -70,6 +70,8 @@ class Surface:
         """numbers of the pixels of glass and paint, (K,)"""
         self.mirrored_ray = g.ray[:, self.polished] + 2 * g.facing[self.polished] * g.world_normal[:, self.polished]
         """(3, K) unit world directions in which these mirror the camera's rays"""
+        self.mirrors_sky = patterns.coverage(-self.mirrored_ray[1] - np.float32(0.22), np.float32(0.35))
+        """(K,) 0 where they mirror the ground .. 1 the sky"""
 
     def _facades(self) -> None:
         g, weather = self.g, self.street.weather

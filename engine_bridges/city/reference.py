@@ -97,9 +97,8 @@ def _mirrors(light: np.ndarray, s: Surface, shadow: np.ndarray, open_: np.ndarra
     # Schlick's Fresnel term, held down for what mirrors little
     grazing = np.square(np.square(np.clip(1 - facing, 0, 1)))
     fresnel = straight + (1 - straight) * grazing * np.clip(straight * 6, 0, 0.8)
-    above = patterns.coverage(-bounced[1] - np.float32(0.22), np.float32(0.35))
     below = street.weather.array("ambient") * rgb(0.17, 0.16, 0.15)
-    mirrored = mix(below, sky_color(bounced, street, False), above)
+    mirrored = mix(below, sky_color(bounced, street, False), s.mirrors_sky)
     light[:, shiny] *= 1 - fresnel
     light[:, shiny] += mirrored * (fresnel * (0.4 + 0.6 * open_[shiny]))
     if max(street.weather.sun):

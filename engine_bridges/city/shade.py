@@ -58,13 +58,12 @@ def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     # So does what glass and paint mirror, the sun first of all: a painted sky, as games have long done it.
     share = s.mirror[s.polished] * (1 - np.minimum(s.bright[s.polished], 1))
     share *= np.where(s.polished < g.of(Kind.FACADE).stop, MIRRORED_BY_PANES, MIRRORED)
-    above = coverage(-s.mirrored_ray[1] - np.float32(0.22), np.float32(0.35))
-    mirrored = mix(MIRRORED_GROUND, sky(s.mirrored_ray, street, sunlight), above)
+    mirrored = mix(MIRRORED_GROUND, sky(s.mirrored_ray, street, sunlight), s.mirrors_sky)
     glare = GLARE * np.float32(weather.toy_sun) * np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1) ** 16
     polished = mix(picture[:, s.polished], mirrored, share)
     picture[:, s.polished] = mix(polished, 1.0, share * glare)
     fog = np.clip(g.z * np.float32(1 / 160), 0, 0.85) * np.float32(0.25 + 0.6 * street.mist)  # linear, as of old
-    for shining in (g.of(Kind.LAMP), g.of(Kind.BODY)):  # lamps are seen through it
+    for shining in (g.of(Kind.LAMP), g.of(Kind.BODY)):  # what shines is seen through it
         fog[shining] *= 1 - s.bright[shining]
     picture = mix(picture, weather.array("toy_horizon"), fog)
 
