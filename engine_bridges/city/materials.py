@@ -92,17 +92,17 @@ class Surface:
         albedo *= (1 + tone + 0.28 * stain + 0.22 * mottle) * (1 - 0.55 * dirt) * (1 - 0.50 * f.streak)
         albedo = mix(albedo, rgb(0.36, 0.33, 0.29), joint * brick * 0.75)
         albedo *= 1 - 0.62 * joint * (1 - brick)
-        flat *= 1 - 0.20 * tone - 0.06 * stain - 0.07 * mottle + 0.07 * dirt + 0.07 * f.streak
-        flat *= 1 - 0.20 * joint * brick + 0.12 * joint * (1 - brick)
+        flat *= 1 - 0.42 * tone - 0.12 * stain - 0.14 * mottle + 0.07 * dirt + 0.07 * f.streak
+        flat *= 1 - 0.40 * joint * brick + 0.28 * joint * (1 - brick)
 
         albedo = mix(albedo, rgb(0.50, 0.48, 0.44), f.sill)
         flat = mix(flat, rgb(0.90, 0.91, 0.95), f.sill)
         albedo = mix(albedo, mix(rgb(0.60, 0.59, 0.56), rgb(0.04, 0.04, 0.045), f.shop), f.window)
-        flat = mix(flat, mix(rgb(0.50, 0.56, 0.72), rgb(0.80, 0.72, 0.78), f.shop), f.window)
+        flat = mix(flat, mix(rgb(1.0, 1.0, 1.0), rgb(0.80, 0.72, 0.78), f.shop), f.window)
         curtain = (f.chance > 0.62) * (1 - f.shop)
         inside = mix(rgb(0.018, 0.020, 0.024) * (0.5 + f.chance), rgb(0.24, 0.22, 0.18), curtain)
         inside = inside + np.maximum(f.goods, 0) * rgb(0.22, 0.16, 0.10)
-        glass = rgb(0.60, 0.74, 0.84) * (1.0 - 0.06 * f.chance)
+        glass = rgb(0.28, 0.40, 0.52) * (1.0 - 0.06 * f.chance) * np.float32(1 - 0.5 * weather.lamps)
         glass = mix(glass, rgb(0.94, 0.88, 0.84), curtain * 0.8) - np.maximum(f.goods, 0) * rgb(0.1, 0.25, 0.4)
         albedo = mix(albedo, inside, f.pane)
         flat = mix(flat, glass, f.pane)
@@ -110,7 +110,7 @@ class Surface:
         lit = np.where(f.shop > 0, np.float32(weather.lit > 0), (f.chance < weather.lit).astype(np.float32))
         lit *= f.pane * (0.75 + 0.5 * f.goods)
         self.glow[:, at] = rgb(1.0, 0.58, 0.25) * lit * np.float32(0.35 + 0.95 * weather.lamps)
-        flat = mix(flat, rgb(1.0, 0.93, 0.50) * (1 + 0.35 * f.goods), np.minimum(lit, 1))
+        flat = mix(flat, rgb(1.0, 0.93, 0.50) * (1 + 0.35 * f.goods), np.minimum(1.4 * lit, 1))
         self.bright[at] = lit
         albedo = mix(albedo, rgb(0.10, 0.05, 0.028) * (1 - 0.45 * f.door_panel), f.door)
         flat = mix(flat, rgb(0.80, 0.52, 0.34) * (1 + 0.07 * f.door_panel), f.door)
@@ -135,12 +135,12 @@ class Surface:
         worn = r.line * (0.80 + 0.25 * r.stain)
         albedo = mix(albedo, rgb(0.58, 0.57, 0.53), worn)
         albedo *= 1 - 0.5 * r.gutter
-        flat = rgb(0.66, 0.65, 0.74) * (1 - 0.07 * r.stain + 0.05 * r.track + 0.18 * r.patch)
-        flat *= (1 + 0.13 * r.crack) * (1 - 0.08 * r.cover) * (1 + 0.04 * r.gutter)
+        flat = rgb(0.66, 0.65, 0.74) * (1 - 0.14 * r.stain + 0.10 * r.track + 0.30 * r.patch)
+        flat *= (1 + 0.26 * r.crack) * (1 - 0.16 * r.cover) * (1 + 0.04 * r.gutter)
         flat = mix(flat, rgb(1.0, 1.0, 0.98), worn)
         if wet:
             albedo *= 1 - 0.45 * wet
-            flat = mix(flat * rgb(0.88, 0.96, 1.08), rgb(0.70, 0.84, 1.0), 0.55 * r.puddle)
+            flat = mix(flat * rgb(0.88, 0.96, 1.08), rgb(0.70, 0.84, 1.0), 0.8 * r.puddle)
             self.puddle[at] = r.puddle
             self.mirror[at] = (0.07 + 0.16 * r.puddle) * wet
         self.albedo[:, at], self.flat[:, at] = albedo, flat
@@ -160,7 +160,7 @@ class Surface:
         flat = mix(flat, rgb(0.76, 0.60, 0.46), p.earth)
         if wet:
             albedo *= 1 - 0.40 * wet
-            flat = mix(flat * rgb(0.93, 0.97, 1.04), rgb(0.78, 0.88, 1.0), 0.4 * p.puddle * slab)
+            flat = mix(flat * rgb(0.93, 0.97, 1.04), rgb(0.78, 0.88, 1.0), 0.6 * p.puddle * slab)
             self.mirror[at] = (0.05 + 0.18 * p.puddle) * wet * (1 - p.earth)
             self.puddle[at] = p.puddle
         self.albedo[:, at], self.flat[:, at] = albedo, flat
@@ -174,7 +174,7 @@ class Surface:
         albedo = albedo * (1 - 0.65 * b.seam) * (1 - 0.40 * b.height)
         flat = flat * (1 - 0.18 * b.seam)
         for cover, real, cheap in (
-            (b.head_lamp, rgb(0.72, 0.73, 0.75), mix(rgb(0.70, 0.72, 0.74), rgb(2.0, 1.95, 1.6), lamps)),
+            (b.head_lamp, rgb(0.72, 0.73, 0.75), mix(rgb(0.95, 0.97, 1.0), rgb(2.0, 1.95, 1.6), lamps)),
             (b.tail_lamp, rgb(0.26, 0.010, 0.008), mix(rgb(0.66, 0.20, 0.20), rgb(1.9, 0.32, 0.28), lamps)),
             (b.plate, rgb(0.55, 0.53, 0.42), rgb(1.0, 0.98, 0.80)),
             (np.maximum(b.skirt, b.arch), rgb(0.010, 0.010, 0.011), rgb(0.46, 0.45, 0.52)),
@@ -195,7 +195,7 @@ class Surface:
         spoke = 0.7 + 0.3 * np.cos(np.arctan2(y, z) * 5)
         hub = patterns.coverage(0.20 - np.hypot(y, z), g.footprint[at])
         self.albedo[:, at] = mix(rgb(0.014, 0.014, 0.015), rgb(0.34, 0.34, 0.35) * spoke, hub)
-        self.flat[:, at] = mix(rgb(0.42, 0.42, 0.46), rgb(0.90, 0.90, 0.94) * (1 + 0.08 * spoke), hub)
+        self.flat[:, at] = mix(rgb(0.42, 0.42, 0.46), rgb(0.66, 0.66, 0.70) * (1 + 0.3 * spoke - 0.3), hub)
 
     def _plants(self) -> None:
         g = self.g
@@ -205,7 +205,7 @@ class Surface:
         leaf = cloudy(x * np.float32(6.0) + z * np.float32(4.3), y * np.float32(6.0) - z * np.float32(4.7)) * 3
         leaf = np.clip(leaf, -1, 1) * fade(0.22, foot)
         self.albedo[:, at] *= rgb(0.95, 0.80, 0.55) * np.maximum(0.80 + 0.60 * clump + 0.50 * leaf, 0.08)
-        self.flat[:, at] *= 1 - 0.14 * clump - 0.11 * leaf
+        self.flat[:, at] *= 1 - 0.30 * clump - 0.24 * leaf
 
     def _rest(self) -> None:
         g = self.g

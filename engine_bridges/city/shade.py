@@ -1,5 +1,5 @@
-"""The cheap picture: what a simple game would draw. Bright flat colours, a plain sun with hard shadows of what stands
-still, plain lamps, blobs under what moves, a painted sky and a faint mirror of it.
+"""The cheap picture: what a simple game would draw. Bright flat colours, a plain sun with hard, pale shadows, plain
+lamps, blobs under what moves, a painted sky and a faint mirror of it.
 
 Works on: a surface, its G-buffer and the street's sun shadows. Knows nothing of the reference shading.
 """
@@ -20,9 +20,10 @@ from engine_bridges.city.sunlight import Sunlight
 LAMP_LIGHT, LAMP_LIMIT = np.float32(8.0), np.float32(0.05)
 """A lamp's strength, and the most that counts of what arrives: what is near a lamp would be white."""
 
-MIRRORED, MIRRORED_BY_PANES, GLARE = np.float32(1.6), np.float32(0.6), np.float32(2.0)
-"""How much stronger than it is a mirror shows, of houses less, or it would hide what is behind their windows; and how
-much more than the sky the sun's glare counts in it."""
+MIRRORED, MIRRORED_BY_PANES = np.float32(1.6), np.float32(0.6)
+"""How much stronger than it is a mirror shows; of houses less, or it would hide what is behind their windows."""
+GLARE = np.float32(3.0)
+"""Strength of the sun's highlight on what is polished: its middle is white."""
 MIRRORED_GROUND = rgb(0.46, 0.46, 0.50)
 
 
@@ -45,11 +46,13 @@ def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     """(H, W, 3) uint8 sRGB."""
     g, street, weather = s.g, s.street, s.street.weather
     # Sun, its shadows and lamps are strong enough to tell what light there is: a lift is to keep it, not to guess it.
-    light = np.float32(0.77 - 0.10 * weather.toy_sun) + np.float32(0.08) * -g.world_normal[1]
+    light = np.float32(0.77 - 0.15 * weather.toy_sun + 0.08 * weather.lamps) + np.float32(0.08) * -g.world_normal[1]
+    sun = np.zeros_like(light)
     if weather.toy_sun:
         facing = sunlight.facing(g)
         lit = np.flatnonzero(facing > 0)
-        light[lit] += np.float32(0.35 * weather.toy_sun) * facing[lit] * sunlight.hard(g, lit)
+        sun[lit] = np.float32(weather.toy_sun) * sunlight.hard(g, lit)
+        light[lit] += np.float32(0.48) * facing[lit] * sun[lit]
     if weather.lamps:
         light += LAMP_LIGHT * np.minimum(lamplight(g, street), LAMP_LIMIT)
     light *= 1 - 0.22 * coverage(s.blob - 0.32, np.float32(0.08))
@@ -59,10 +62,11 @@ def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     share = s.mirror[s.polished] * (1 - np.minimum(s.bright[s.polished], 1))
     share *= np.where(s.polished < g.of(Kind.FACADE).stop, MIRRORED_BY_PANES, MIRRORED)
     mirrored = mix(MIRRORED_GROUND, sky(s.mirrored_ray, street, sunlight), s.mirrors_sky)
-    glare = GLARE * np.float32(weather.toy_sun) * np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1) ** 16
-    polished = mix(picture[:, s.polished], mirrored, share)
-    picture[:, s.polished] = mix(polished, 1.0, share * glare)
-    fog = np.clip(g.z * np.float32(1 / 160), 0, 0.85) * np.float32(0.25 + 0.6 * street.mist)  # linear, as of old
+    picture[:, s.polished] = mix(picture[:, s.polished], mirrored, share)
+    glare = s.gloss[s.polished] * sun[s.polished] + np.float32(weather.toy_sun) * s.mirror[s.polished]  # sun, and halo
+    glare *= GLARE * np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1) ** 32
+    picture[:, s.polished] = mix(picture[:, s.polished], 1.0, np.minimum(glare, 1))
+    fog = np.clip(g.z * np.float32(1 / 160), 0, 0.85) * np.float32(0.12 + 0.6 * street.mist)  # linear, as of old
     for shining in (g.of(Kind.LAMP), g.of(Kind.BODY)):  # what shines is seen through it
         fog[shining] *= 1 - s.bright[shining]
     picture = mix(picture, weather.array("toy_horizon"), fog)

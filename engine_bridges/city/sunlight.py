@@ -50,6 +50,7 @@ class Sunlight:
         self._tile = lru_cache(maxsize=16)(self._draw_tile)
         self._block = lru_cache(maxsize=12)(self._draw_block)
         self._still = lru_cache(maxsize=2)(self._join_tiles)  # frame after frame drives over the same ones
+        self._latest: tuple[GBuffer, np.ndarray, float] | None = None
 
     def _draw_block(self, number: int) -> np.ndarray:
         """What the still things of one block shade: height map (5 ROWS, columns) from two blocks before it on."""
@@ -66,16 +67,17 @@ class Sunlight:
         tiles.flags.writeable = False
         return tiles
 
-    def heights(self, camera_z: float, movers: Primitives | None = None) -> tuple[np.ndarray, float]:
-        """Height map (rows, columns) around the camera, to be read only, and the z of its first row; of still things
-        alone without `movers`."""
-        first = int(np.floor(camera_z / BLOCK)) - 1
-        tiles, z0 = self._still(first), first * BLOCK
-        if movers is not None:
-            tiles = tiles.copy()
+    def heights(self, g: GBuffer) -> tuple[np.ndarray, float]:
+        """Height map (rows, columns) around the camera, to be read only, and the z of its first row."""
+        if self._latest is None or self._latest[0] is not g:  # both pictures of a frame read the same one
+            camera_z = g.view.position[2]
+            first = int(np.floor(camera_z / BLOCK)) - 1
+            tiles, z0 = self._still(first).copy(), first * BLOCK
+            movers = g.prims.take(np.arange(g.first_mover, len(g.prims)))
             near = np.abs(movers.position[:, 2] - camera_z) < MOVERS_REACH
             cast(movers.take(near), self.rise, tiles, self.left, z0)
-        return tiles, z0
+            self._latest = g, tiles, z0
+        return self._latest[1:]
 
     def facing(self, g: GBuffer) -> np.ndarray:
         """(M,) cosine between surface and sun, negative where it is turned away."""
@@ -84,13 +86,11 @@ class Sunlight:
         facing[leafy] = facing[leafy] * 0.75 + 0.25  # light seeps through leaves
         return facing
 
-    def _casters(
-        self, g: GBuffer, points: np.ndarray, movers: Primitives | None = None
-    ) -> tuple[Callable[[Texels, Texels], np.ndarray], np.ndarray]:
+    def _casters(self, g: GBuffer, points: np.ndarray) -> tuple[Callable[[Texels, Texels], np.ndarray], np.ndarray]:
         """How much higher than `points` (K,) of the M what the sun's rays meet is, so many texels beside each: a
         function of columns and rows; and (K,) bool, whether the points' rays lie on the map. The points are lifted off
         their surface."""
-        heights, z0 = self.heights(g.view.position[2], movers)
+        heights, z0 = self.heights(g)
         rows, columns = heights.shape
         offset = g.world_normal[:, points]
         leafy = g.of(Kind.LEAF)
@@ -113,15 +113,13 @@ class Sunlight:
         return above, inside
 
     def hard(self, g: GBuffer, points: np.ndarray) -> np.ndarray:
-        """(K,) bool: whether the sun reaches `points` (K,) of the M past still things, which is all that casts a
-        shadow here; without a penumbra."""
+        """(K,) bool: whether the sun reaches `points` (K,) of the M; without a penumbra."""
         above, inside = self._casters(g, points)
         return ~inside | (above(np.float32(0), np.float32(0)) < ACNE)
 
     def soft(self, g: GBuffer, points: np.ndarray) -> np.ndarray:
-        """(K,) 0..1 share of the sun that reaches `points` (K,) of the M past still and moving things. Shadows are
-        softer far from their caster."""
-        above, inside = self._casters(g, points, g.prims.take(np.arange(g.first_mover, len(g.prims))))
+        """(K,) 0..1 share of the sun that reaches `points` (K,) of the M. Shadows are softer far from their caster."""
+        above, inside = self._casters(g, points)
         higher = np.zeros(len(points), np.float32)
         found = np.full(len(points), 1e-3, np.float32)
         for dx, dz in ((0, 0), (6, 0), (-6, 0), (0, 6), (0, -6)):

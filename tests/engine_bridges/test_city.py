@@ -12,6 +12,7 @@ from capture.geometry import geometric_edges, normals_from_depth, project, world
 from engine_bridges.city.clips import make_clip, newcomers
 from engine_bridges.city.lamplight import lamplight
 from engine_bridges.city.layouts import HELD_OUT_LAYOUTS, LAYOUTS
+from engine_bridges.city.materials import Surface
 from engine_bridges.city.palettes import HELD_OUT_PALETTES, PALETTES
 from engine_bridges.city.patterns import bodywork
 from engine_bridges.city.primitives import Builder, Kind, Primitives, Shape, pitch, roll, yaw
@@ -225,31 +226,32 @@ def test_reference_is_another_picture_of_the_same_things(seed: int) -> None:
         assert slope[edges].mean() > 1.6 * slope[~edges].mean()
 
 
-def test_still_things_shade_both_pictures_movers_only_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against the same street whose sun meets nothing: what darkens the road."""
-    shaded = {"still": 0, "moving": 0}
+def test_what_stands_and_what_moves_shades_the_road_in_both_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the same street whose sun meets nothing, and one whose sun meets no movers."""
+    shaded = {"anything": 0, "movers": 0}
     for seed in (5, 9, 16):
-        city, open_ = City(seed, weather="day"), City(seed, weather="day")
+        city, open_, still = (City(seed, weather="day") for _ in range(3))
         empty = np.zeros((7 * ROWS, open_._sunlight.columns), np.float32)
         monkeypatch.setattr(open_._sunlight, "_still", lambda first, empty=empty: empty)
+        for each in (open_, still):
+            draw = each._surface
+            monkeypatch.setattr(each, "_surface", lambda index, draw=draw: without_movers_shadows(draw(index)))
         for index in (0, 60):
             f, reference = city.frame(index), luminance(city.reference(index))
             road = (f.segmentation == CLASS["road"]) & (f.depth < 25)
-            darker = luminance(open_.frame(index).color) - luminance(f.color)
-            still = road & (darker > 0.08)
-            bare = luminance(open_.reference(index))
-            if still.sum() > 400:  # some of its shadows lie on the road, and the reference has them there too
-                shaded["still"] += 1
-                assert (reference[still] < 0.85 * bare[still]).mean() > 0.9
-            # what the movers alone shade, the render shows lit
-            g = city._surface(index).g
-            movers = g.prims.take(np.arange(g.first_mover, len(g.prims)))
-            points = np.arange(g.of(Kind.ROAD).start, g.of(Kind.ROAD).stop)
-            hard, soft = city._sunlight.hard(g, points), city._sunlight.soft(g, points)
-            lit = hard & (soft < 0.3)
-            assert not darker.ravel()[g.pixels[points[lit]]].any()
-            shaded["moving"] += int(lit.sum() > 50 and len(movers) > 0)
-    assert shaded["still"] >= 2 and shaded["moving"] >= 1
+            for name, other in (("anything", open_), ("movers", still)):
+                bare = luminance(other.reference(index))
+                darker = road & (luminance(other.frame(index).color) - luminance(f.color) > 0.08)
+                if darker.sum() > 100:  # the reference has them there too, but for soft edges
+                    shaded[name] += 1
+                    assert (reference[darker] < 0.85 * bare[darker]).mean() > 0.85, (name, seed, index)
+    assert shaded["anything"] >= 2 and shaded["movers"] >= 1
+
+
+def without_movers_shadows(surface: Surface) -> Surface:
+    """The same surface, whose movers count as no casters."""
+    surface.g.first_mover = len(surface.g.prims)
+    return surface
 
 
 def test_lamps_light_the_render_at_dusk_alone() -> None:
