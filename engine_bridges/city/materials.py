@@ -195,7 +195,7 @@ class Surface:
         spoke = 0.7 + 0.3 * np.cos(np.arctan2(y, z) * 5)
         hub = patterns.coverage(0.20 - np.hypot(y, z), g.footprint[at])
         self.albedo[:, at] = mix(rgb(0.014, 0.014, 0.015), rgb(0.34, 0.34, 0.35) * spoke, hub)
-        self.flat[:, at] = mix(rgb(0.42, 0.42, 0.46), rgb(0.66, 0.66, 0.70) * (1 + 0.3 * spoke - 0.3), hub)
+        self.flat[:, at] = mix(rgb(0.42, 0.42, 0.46), rgb(0.66, 0.66, 0.70) * (0.7 + 0.3 * spoke), hub)
 
     def _plants(self) -> None:
         g = self.g

@@ -254,6 +254,19 @@ def without_movers_shadows(surface: Surface) -> Surface:
     return surface
 
 
+@pytest.mark.parametrize("weather", ["day", "dusk", "wet dusk"])
+def test_the_render_changes_as_much_from_frame_to_frame_as_the_reference(weather: str) -> None:
+    """Or a lift that is right would have to flicker beside its render."""
+    change = {"render": 0.0, "reference": 0.0}
+    for seed in (5, 16, 20):
+        city = City(seed, (256, 144), weather=weather)
+        for index in (40, 160):
+            pictures = [(city.frame(i).color, city.reference(i)) for i in (index, index + 1)]
+            for name, first, second in zip(change, *pictures, strict=True):
+                change[name] += np.abs(luminance(second) - luminance(first)).mean()
+    assert 0.75 < change["reference"] / change["render"] < 1.15
+
+
 def test_lamps_light_the_render_at_dusk_alone() -> None:
     for weather, lights in (("dusk", True), ("overcast", False)):
         city = City(5, weather=weather)
