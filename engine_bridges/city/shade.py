@@ -62,10 +62,10 @@ def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     share = s.mirror[s.polished] * (1 - np.minimum(s.bright[s.polished], 1))
     share *= np.where(s.polished < g.of(Kind.FACADE).stop, MIRRORED_BY_PANES, MIRRORED)
     mirrored = mix(MIRRORED_GROUND, sky(s.mirrored_ray, street, sunlight), s.mirrors_sky)
-    picture[:, s.polished] = mix(picture[:, s.polished], mirrored, share)
+    polished = mix(picture[:, s.polished], mirrored, share)
     glare = s.gloss[s.polished] * sun[s.polished] + np.float32(weather.toy_sun) * s.mirror[s.polished]  # sun, and halo
     glare *= GLARE * np.clip(dot(s.mirrored_ray, sunlight.toward), 0, 1) ** 32
-    picture[:, s.polished] = mix(picture[:, s.polished], 1.0, np.minimum(glare, 1))
+    picture[:, s.polished] = mix(polished, 1.0, np.minimum(glare, 1))
     fog = np.clip(g.z * np.float32(1 / 160), 0, 0.85) * np.float32(0.12 + 0.6 * street.mist)  # linear, as of old
     for shining in (g.of(Kind.LAMP), g.of(Kind.BODY)):  # what shines is seen through it
         fog[shining] *= 1 - s.bright[shining]
