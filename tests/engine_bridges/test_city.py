@@ -229,23 +229,23 @@ def test_reference_is_another_picture_of_the_same_things(seed: int) -> None:
 def test_what_stands_and_what_moves_shades_the_road_in_both_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the same street whose sun meets nothing, and one whose sun meets no movers."""
     shaded = {"anything": 0, "movers": 0}
-    for seed in (5, 9, 16):
+    for seed, indices in ((5, (0, 60)), (9, (0, 60)), (16, (0, 60)), (10000602, (20, 280)), (10000614, (70, 280))):
         city, open_, still = (City(seed, weather="day") for _ in range(3))
         empty = np.zeros((7 * ROWS, open_._sunlight.columns), np.float32)
         monkeypatch.setattr(open_._sunlight, "_still", lambda first, empty=empty: empty)
         for each in (open_, still):
             draw = each._surface
             monkeypatch.setattr(each, "_surface", lambda index, draw=draw: without_movers_shadows(draw(index)))
-        for index in (0, 60):
+        for index in indices:
             f, reference = city.frame(index), luminance(city.reference(index))
             road = (f.segmentation == CLASS["road"]) & (f.depth < 25)
             for name, other in (("anything", open_), ("movers", still)):
                 bare = luminance(other.reference(index))
                 darker = road & (luminance(other.frame(index).color) - luminance(f.color) > 0.08)
-                if darker.sum() > 100:  # the reference has them there too, but for soft edges
+                if darker.sum() > 400:  # the reference has them there too, but for soft edges
                     shaded[name] += 1
-                    assert (reference[darker] < 0.85 * bare[darker]).mean() > 0.85, (name, seed, index)
-    assert shaded["anything"] >= 2 and shaded["movers"] >= 1
+                    assert (reference[darker] < 0.85 * bare[darker]).mean() > 0.9, (name, seed, index)
+    assert shaded["anything"] >= 2 and shaded["movers"] >= 2
 
 
 def without_movers_shadows(surface: Surface) -> Surface:
