@@ -56,6 +56,7 @@ COLUMNS: Mapping[str, tuple[str, int]] = {
     "warp_error": ("warp error", 4),
     "depth_edges_to_reference": ("depth edges / truth's", 3),
     "psnr_late": ("PSNR of what appears later", 2),
+    "psnr_early": ("PSNR of things that were there", 2),
     "psnr_rest": ("PSNR of all else", 2),
     "drift_psnr": ("drift dB", 2),
     "drift_psnr_error": ("its error", 2),

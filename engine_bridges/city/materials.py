@@ -6,6 +6,8 @@ Works on: a G-buffer and the street's patterns. Knows nothing of: where light fa
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from engine_bridges.city import patterns
@@ -14,6 +16,7 @@ from engine_bridges.city.noise import cell, cloudy
 from engine_bridges.city.patterns import fade
 from engine_bridges.city.primitives import Kind
 from engine_bridges.city.street import Street
+from engine_bridges.city.wet_ground import Mirrored, mirrored_by_ground
 
 
 def rgb(red: float, green: float, blue: float) -> np.ndarray:
@@ -72,6 +75,11 @@ class Surface:
         """(3, K) unit world directions in which these mirror the camera's rays"""
         self.mirrors_sky = patterns.coverage(-self.mirrored_ray[1] - np.float32(0.22), np.float32(0.35))
         """(K,) 0 where they mirror the ground .. 1 the sky"""
+
+    @cached_property
+    def mirrored_by_ground(self) -> Mirrored:
+        """What ground mirrors that is wet."""
+        return mirrored_by_ground(self.g, self.mirror)
 
     def _facades(self) -> None:
         g, weather = self.g, self.street.weather

@@ -15,7 +15,7 @@ from engine_bridges.city.gbuffer import GBuffer, dot
 from engine_bridges.city.lamplight import lamplight
 from engine_bridges.city.materials import Surface, mix, rgb
 from engine_bridges.city.primitives import Kind
-from engine_bridges.city.shade import clouds
+from engine_bridges.city.shade import clouds, tent
 from engine_bridges.city.street import Street
 from engine_bridges.city.sunlight import Sunlight
 
@@ -108,50 +108,17 @@ def _mirrors(light: np.ndarray, s: Surface, shadow: np.ndarray, open_: np.ndarra
 
 
 def _wet_ground(picture: np.ndarray, s: Surface) -> None:
-    """Mirrors the lit `picture` (3, H, W), in place, in wet ground: reflected rays are followed through the depth
-    buffer, and what they hit is smeared along the ray's way on the screen, as on a rough surface."""
-    g, view = s.g, s.g.view
-    ground = slice(0, g.of(Kind.PAVEMENT).stop)
-    wet = np.flatnonzero((s.mirror[ground] > 0.004) & (g.world_normal[1, ground] < -0.9))
-    if not len(wet):
-        return
-    height, width = g.index.shape
-    rotation = view.rotation.T.astype(np.float32)
-    bounced = g.ray[:, wet] * rgb(1, -1, 1)
-    start, way = rotation @ g.relative[:, wet], rotation @ bounced
-    inverse = np.where(g.seen, g.inverse_depth, 0).ravel().astype(np.float32)
-
-    def on_screen(t: np.ndarray | np.float32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        x, y, z = start + way * t
-        w = 1 / np.maximum(z, np.float32(0.1))
-        return (x * w * np.float32(view.fx) + np.float32(view.cx),
-                y * w * np.float32(view.fy) + np.float32(view.cy), w)  # fmt: skip
-
-    def pixel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        column, row = np.clip(x + 0.5, 0, width - 1).astype(np.int32), np.clip(y + 0.5, 0, height - 1).astype(np.int32)
-        return row * width + column
-
-    hit = np.full(len(wet), 60.0, np.float32)
-    open_ = np.ones(len(wet), bool)
-    last, gap_before = np.float32(0.0), np.zeros(len(wet), np.float32)
-    for t in np.float32(1.32) ** np.arange(-3, 15, dtype=np.float32):
-        x, y, w = on_screen(t)
-        gap = inverse.take(pixel(x, y)) - w * np.float32(1.01)  # positive: something stands nearer than the ray's point
-        met = open_ & (gap > 0)
-        share = np.clip(-gap_before / np.maximum(gap - gap_before, 1e-6), 0, 1)
-        hit[met] = (last + (t - last) * share)[met]
-        open_ &= ~met
-        last, gap_before = t, np.minimum(gap, 0)
-    x, y, _ = on_screen(hit)
-    flat = picture.reshape(3, -1)
+    """Mirrors the lit `picture` (3, H, W), in place, in wet ground, smeared along the ray's way on the screen, as on a
+    rough surface."""
+    g, of = s.g, s.mirrored_by_ground
+    height, flat, wet = len(g.index), picture.reshape(3, -1), of.wet
     mirrored = np.zeros((3, len(wet)), np.float32)
     spread = np.float32(height / 180 * 3.2) * (1 - 0.4 * s.puddle[wet])
     for step in range(-3, 4):
         sideways = np.float32(height / 180 * 1.2 * (step % 3 - 1))
-        mirrored += np.minimum(flat.take(pixel(x + sideways, y + spread * np.float32(step)), axis=1), 3)
+        mirrored += np.minimum(flat.take(of.pixels(g, sideways, spread * np.float32(step)), axis=1), 3)
     mirrored *= np.float32(1 / 7)
-    sky = open_ & (y < 0)
-    mirrored[:, sky] = sky_color(bounced[:, sky], s.street, True)
+    mirrored[:, of.sky] = sky_color(of.ray[:, of.sky], s.street, True)
     straight = s.mirror[wet]
     grazing = np.square(np.clip(1 - g.facing[wet], 0, 1))
     share = straight + (1 - straight) * grazing * grazing * np.clip(straight * 3.0, 0, 0.85)
@@ -190,13 +157,7 @@ def _soften(picture: np.ndarray, index: np.ndarray) -> np.ndarray:
     edge[:, :-1] |= across
     edge[1:] |= down
     edge[:-1] |= down
-    padded = np.pad(picture, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
-    tent = rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]
-    tent *= np.float32(1 / 16)
-    tent -= picture
-    tent *= np.where(edge, np.float32(0.9), np.float32(0.15))
-    return picture + tent
+    return picture + (tent(picture) - picture) * np.where(edge, np.float32(0.9), np.float32(0.15))
 
 
 def reference(s: Surface, sunlight: Sunlight) -> np.ndarray:

@@ -24,6 +24,10 @@ MIRRORED, MIRRORED_BY_PANES = np.float32(1.6), np.float32(0.6)
 """How much stronger than it is a mirror shows; of houses less, or it would hide what is behind their windows."""
 GLARE = np.float32(3.0)
 """Strength of the sun's highlight on what is polished: its middle is white."""
+CORONA = np.float32(4.0)
+"""Strength of the spot around a lamp: 4 leaves the lamp itself as white as it is."""
+WET, PUDDLE = np.float32(0.2), np.float32(0.25)
+"""Share of what wet ground mirrors, and how much more puddles do."""
 MIRRORED_GROUND = rgb(0.46, 0.46, 0.50)
 
 
@@ -40,6 +44,13 @@ def sky(direction: np.ndarray, street: Street, sunlight: Sunlight) -> np.ndarray
     painted = mix(weather.array("toy_horizon"), weather.array("toy_zenith"), up)
     glare = np.square(np.square(np.square(np.clip(dot(direction, sunlight.toward), 0, 1))))
     return mix(painted, 1.0, glare * np.float32(0.6 * weather.toy_sun))
+
+
+def tent(picture: np.ndarray) -> np.ndarray:
+    """A picture (C, H, W), each pixel the mean of 3x3, of which the middle counts most."""
+    padded = np.pad(picture, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    return (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) * np.float32(1 / 16)
 
 
 def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
@@ -76,4 +87,28 @@ def render(s: Surface, sunlight: Sunlight) -> np.ndarray:
     cloud = np.float32(0.70) * (density > 0.12) + np.float32(0.22) * density
     painted = mix(painted, weather.array("toy_clouds"), cloud)
     picture = g.picture(picture, painted)
+    if weather.lamps:
+        picture = _coronas(picture, s)
+    if weather.wet:
+        _wet_ground(picture, s, sunlight)
     return np.ascontiguousarray(np.moveaxis((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), 0, 2))
+
+
+def _wet_ground(picture: np.ndarray, s: Surface, sunlight: Sunlight) -> None:
+    """Mirrors the picture (3, H, W), in place, in wet ground, as if that were a plain sheet of glass."""
+    of, flat = s.mirrored_by_ground, picture.reshape(3, -1)
+    mirrored = flat.take(of.pixels(s.g), axis=1)
+    mirrored[:, of.sky] = sky(of.ray[:, of.sky], s.street, sunlight)
+    at = s.g.pixels[of.wet]
+    flat[:, at] = mix(flat[:, at], mirrored, WET + PUDDLE * s.puddle[of.wet])
+
+
+def _coronas(picture: np.ndarray, s: Surface) -> np.ndarray:
+    """The picture (3, H, W) with a spot around each lamp that shines, as games have long drawn them, so that lamps far
+    away, which are smaller than a pixel, are seen."""
+    shining = np.zeros_like(s.bright)
+    for lamps in (s.g.of(Kind.LAMP), s.g.of(Kind.BODY)):
+        shining[lamps] = s.bright[lamps]
+    *color, share = tent(s.g.picture(np.stack([*(np.minimum(s.flat, 1) * shining), shining])))
+    color = np.stack(color) / np.maximum(share, np.float32(1e-6))
+    return mix(picture, color, np.minimum(CORONA * share, 1))

@@ -112,6 +112,13 @@ class Moment:
         return torch.from_numpy(np.isin(self.instance, np.array(new, self.instance.dtype)))
 
     @cached_property
+    def early(self) -> Tensor | None:
+        """bool [H, W]: pixels of instances that the clip's first frame shows; None without instances."""
+        if self.instance is None or self.late is None:
+            return None
+        return torch.from_numpy(self.instance != 0) & ~self.late
+
+    @cached_property
     def motion(self) -> Tensor | None:
         """[H, W, 2] backward flow in pixels: the motion channel, else from depth and cameras (still surfaces only);
         None where neither is known, and at the first frame."""

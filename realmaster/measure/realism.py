@@ -26,11 +26,11 @@ class Likeness:
     """PSNR, SSIM and MS-SSIM against the reference, frame by frame (torchmetrics). What appears in the middle of a clip
     is compared apart."""
 
-    gives = ("psnr", "ssim", "ms_ssim", "psnr_late", "psnr_rest", "drift_psnr", "drift_psnr_error")
+    gives = ("psnr", "ssim", "ms_ssim", "psnr_late", "psnr_early", "psnr_rest", "drift_psnr", "drift_psnr_error")
 
     def __init__(self) -> None:
         self._errors: dict[str, Tensor] = {}
-        self._pixels = {"late": 0, "rest": 0}
+        self._pixels = {"late": 0, "early": 0, "rest": 0}
 
     def add(self, moment: Moment) -> dict[str, Tensor]:
         """Values `[P]` of this frame: psnr (dB), ssim, ms_ssim. The reference itself gets none (nan)."""
@@ -56,18 +56,19 @@ class Likeness:
         return {name: torch.cat([value, torch.full((1,), torch.nan)]) for name, value in values.items()}
 
     def _add_late(self, moment: Moment, error: Tensor) -> None:
-        if moment.late is None:
+        if moment.late is None or moment.early is None:
             return
-        for name, mask in (("late", moment.late), ("rest", ~moment.late)):
+        for name, mask in (("late", moment.late), ("early", moment.early), ("rest", ~moment.late)):
             self._pixels[name] += int(mask.sum())
             self._errors[name] = self._errors.get(name, torch.zeros(len(error))) + error[:, mask].sum(1)
 
     def summary(self) -> dict[str, list[float]]:
-        """psnr_late, psnr_rest in dB: of all pixels together that show instances which the clip's first frame does not
-        show, and of all others."""
+        """psnr_late, psnr_early, psnr_rest in dB: of all pixels together that show instances which the clip's first
+        frame does not show, instances that it shows, and anything but the former."""
         if self._pixels["late"] < FEWEST_LATE:
             return {}
-        means = {name: decibels(error / max(self._pixels[name], 1)) for name, error in self._errors.items()}
+        counted = ((name, error, self._pixels[name]) for name, error in self._errors.items())
+        means = {name: decibels(error / pixels) for name, error, pixels in counted if pixels}
         return {f"psnr_{name}": [*value.tolist(), float("nan")] for name, value in means.items()}
 
 

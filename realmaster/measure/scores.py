@@ -87,6 +87,9 @@ class Scores:
     psnr_late: float | None = _measure(
         "PSNR of what appears later", "late", "higher", "of things not in the first frame", "dB", 1
     )
+    psnr_early: float | None = _measure(
+        "PSNR of what was there", "late", "higher", "of things in the first frame", "dB", 1
+    )
     psnr_rest: float | None = _measure("PSNR of all else", "late", "higher", "", "dB", 1)
     depth_edges_late: float | None = _measure("depth edges of these", "late", "higher", "share kept")
     warp_error_late: float | None = _measure("warp error of these", "late", "lower", "", digits=4)

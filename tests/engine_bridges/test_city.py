@@ -18,6 +18,7 @@ from engine_bridges.city.patterns import bodywork
 from engine_bridges.city.primitives import Builder, Kind, Primitives, Shape, pitch, roll, yaw
 from engine_bridges.city.raster import FAR, View, rasterise
 from engine_bridges.city.scene import LEGEND, City, CityFrame
+from engine_bridges.city.shade import tent
 from engine_bridges.city.sunlight import ROWS, TEXEL, cast
 from engine_bridges.city.things import VEHICLE
 from engine_bridges.city.weather import WEATHERS
@@ -299,6 +300,43 @@ def test_at_dusk_the_render_tells_a_car_that_is_driven_by_its_lamps() -> None:
         for name in ("head", "tail"):
             apart = light[name, True] - light[name, False]
             assert apart > 0.15 if shine else abs(apart) < 0.1, (weather, name, apart)
+
+
+def test_lamps_far_away_are_seen_at_dusk_in_both_pictures() -> None:
+    """They cover a pixel or two: light spreads around them."""
+    for weather, shine in (("dusk", True), ("overcast", False)):
+        spread: dict[str, list[float]] = {"render": [], "reference": []}
+        for seed in (3, 5, 7, 9):
+            city = City(seed, (256, 144), weather=weather)
+            pictures = {"render": city.frame(30).color, "reference": city.reference(30)}
+            g = city._surface(30).g
+            rings = [g.picture(((g.kind == Kind.LAMP) & (g.z > 25))[None]) > 0]
+            for _ in range(3):  # each a pixel farther out
+                rings.append(tent(rings[-1]) > 0)
+            beside, farther = (rings[1] & ~rings[0])[0], (rings[3] & ~rings[2])[0]
+            for name, picture in pictures.items():
+                spread[name].append(luminance(picture)[beside].mean() - luminance(picture)[farther].mean())
+        for name, each in spread.items():
+            assert np.mean(each) > 0.1 if shine else np.mean(each) < 0.03, (weather, name, each)
+
+
+def test_wet_ground_mirrors_what_stands_above_it_in_both_pictures() -> None:
+    for wet, dry in (("wet", "overcast"), ("wet dusk", "dusk")):
+        alike: dict[tuple[str, str], list[float]] = {}
+        for seed in (3, 5, 7, 9):
+            for weather in (wet, dry):
+                city = City(seed, (256, 144), weather=weather)
+                pictures = {"render": city.frame(30).color, "reference": city.reference(30)}
+                if weather == wet:
+                    surface = city._surface(30)
+                    of = surface.mirrored_by_ground
+                    inside = ~of.sky & (of.y >= 0) & (of.x >= 0) & (of.x < 256)
+                    at, above = surface.g.pixels[of.wet[inside]], of.pixels(surface.g)[inside]
+                for name, picture in pictures.items():
+                    seen = luminance(picture).ravel()
+                    alike.setdefault((name, weather), []).append(np.corrcoef(seen[at], seen[above])[0, 1])
+        for name in ("render", "reference"):
+            assert np.mean(alike[name, wet]) > np.mean(alike[name, dry]) + 0.35, (name, alike)
 
 
 def test_glass_tells_in_both_pictures_where_the_sun_is() -> None:
