@@ -322,14 +322,15 @@ def _distance(lifted: Scores, render: Scores) -> Iterator[Finding]:
 
 
 def _late(lifted: Scores, render: Scores) -> Iterator[Finding]:
-    late, rest = lifted.psnr_late, lifted.psnr_rest
-    if late is None or rest is None or render.psnr_late is None or render.psnr_rest is None:
+    late, early = lifted.psnr_late, lifted.psnr_early  # road and sky are easier than things, early or late
+    if late is None or early is None or render.psnr_late is None or render.psnr_early is None:
         return
-    behind = (rest - render.psnr_rest) - (late - render.psnr_late)
-    if behind > 1 and rest - late > 1:
+    behind = (early - render.psnr_early) - (late - render.psnr_late)
+    if behind > 1 and early - late > 1:
         yield Finding(
             "late", "psnr_late",
-            f"Things that appear in the middle are lifted worse: {late:.1f} dB against {rest:.1f} for the rest.",
+            f"Things that appear in the middle are lifted worse: {late:.1f} dB against {early:.1f} for those "
+            "that were there.",
         )  # fmt: skip
 
 
