@@ -326,15 +326,17 @@ def _distance(lifted: Scores, render: Scores) -> Iterator[Finding]:
 
 
 def _late(lifted: Scores, render: Scores) -> Iterator[Finding]:
-    late, early = lifted.psnr_late, lifted.psnr_early  # road and sky are easier than things, early or late
-    if late is None or early is None or render.psnr_late is None or render.psnr_early is None:
+    late, other, name = lifted.psnr_late, lifted.psnr_early, "those that were there"  # road and sky are easier
+    late_render, other_render = render.psnr_late, render.psnr_early
+    if other is None:  # the first frame shows no things
+        other, other_render, name = lifted.psnr_rest, render.psnr_rest, "the rest"
+    if late is None or other is None or late_render is None or other_render is None:
         return
-    behind = (early - render.psnr_early) - (late - render.psnr_late)
-    if behind > 1 and early - late > 1:
+    behind = (other - other_render) - (late - late_render)
+    if behind > 1 and other - late > 1:
         yield Finding(
             "late", "psnr_late",
-            f"Things that appear in the middle are lifted worse: {late:.1f} dB against {early:.1f} for those "
-            "that were there.",
+            f"Things that appear in the middle are lifted worse: {late:.1f} dB against {other:.1f} for {name}.",
         )  # fmt: skip
 
 

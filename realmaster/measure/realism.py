@@ -19,7 +19,8 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 have room for fewer; then the first scales' weights are brought to a sum of one."""
 
 FEWEST_LATE = 500
-"""Pixels of things that appeared later, in the whole clip, below which it says nothing of them."""
+"""Pixels of things that appeared later, in the whole clip, below which it says nothing of them; nor of fewer pixels of
+what they are compared with."""
 
 
 class Likeness:
@@ -67,8 +68,8 @@ class Likeness:
         frame does not show, instances that it shows, and anything but the former."""
         if self._pixels["late"] < FEWEST_LATE:
             return {}
-        counted = ((name, error, self._pixels[name]) for name, error in self._errors.items())
-        means = {name: decibels(error / pixels) for name, error, pixels in counted if pixels}
+        said = [name for name, pixels in self._pixels.items() if pixels >= FEWEST_LATE]
+        means = {name: decibels(self._errors[name] / self._pixels[name]) for name in said}
         return {f"psnr_{name}": [*value.tolist(), float("nan")] for name, value in means.items()}
 
 

@@ -230,6 +230,25 @@ def test_a_thing_that_becomes_another(
     assert identity[0].frames == (half,)
 
 
+def test_what_appears_later_is_compared_with_all_else_where_the_first_frame_shows_no_things(
+    street: tuple[list[Frame], Video],
+) -> None:
+    frames, reference = street
+    car = largest_vehicle(frames)
+    bare = []
+    for frame in frames:  # an engine that knows one instance, which is not there at first
+        only = np.where(frame.instance == car, frame.instance, np.uint16(0)) * np.uint16(frame.index > 0)
+        channels = {**frame.channels, "instance": Channel(frame.channels["instance"].descriptor, only, frame.index)}
+        bare.append(Frame(frame.index, frame.serial, frame.time, frame.raw_camera, channels))
+    lifted = [
+        np.where((frame.instance == car)[..., None], 255 - picture, jpeg(picture))
+        for frame, picture in zip(bare, reference, strict=True)
+    ]
+    scorer = scored(bare, lifted, reference)
+    assert scorer.result()["lifted"].psnr_early is None
+    assert [each.sentence for each in findings(scorer) if each.fault == "late"][0].endswith("for the rest.")
+
+
 def test_what_appears_later_is_scored_apart(street: tuple[list[Frame], Video]) -> None:
     frames, reference = street
     car = largest_vehicle(frames)
